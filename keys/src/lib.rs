@@ -1,0 +1,1 @@
+//! Trust: certificates, signing, verification.

@@ -1,0 +1,1 @@
+//! An immutable standby image builder.
