@@ -1,1 +1,4 @@
 //! An immutable standby image builder.
+
+pub mod bundle;
+pub mod oci;

@@ -58,9 +58,10 @@ fn one<'a>(cmdline: &'a str, name: &'static str) -> Result<Option<&'a str>, Cmdl
         if let Some(value) = word
             .strip_prefix(name)
             .and_then(|rest| rest.strip_prefix('='))
-            && found.replace(value).is_some() {
-                return Err(CmdlineError::Twice(name));
-            }
+            && found.replace(value).is_some()
+        {
+            return Err(CmdlineError::Twice(name));
+        }
     }
     Ok(found)
 }

@@ -1,0 +1,122 @@
+//! The forms in which a bundle is handed over: the tar itself, the tar in
+//! zstd, or the same files in a folder.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
+
+use crate::bundle::archive::{self, ArchiveError, Found};
+use crate::oci::blob::Blob;
+use crate::oci::layout::Layout;
+
+/// Files a folder may have before it is no bundle.
+const MOST_FILES: usize = 10_000;
+
+/// What was found, in the order in which it was found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The files.
+    pub entries: Vec<Found>,
+    /// Whether the order is part of the format: true for a tar.
+    pub ordered: bool,
+}
+
+/// Opens a bundle in a file. One in zstd is first unpacked into `scratch`, an
+/// empty private file, at most `most` bytes.
+pub fn file(
+    mut file: File,
+    scratch: impl FnOnce() -> io::Result<File>,
+    most: u64,
+) -> Result<Opened, ArchiveError> {
+    let mut magic = [0; 4];
+    let zstd = file.read(&mut magic)? == 4 && magic == [0x28, 0xb5, 0x2f, 0xfd];
+    file.seek(SeekFrom::Start(0))?;
+    if zstd {
+        let mut plain = scratch()?;
+        let mut decoder = zstd::Decoder::new(file)?;
+        decoder.window_log_max(27)?;
+        let copied = io::copy(&mut decoder.take(most), &mut plain)?;
+        if copied == most {
+            return Err(ArchiveError::Io(io::Error::other(format!(
+                "it unpacks to more than {most} bytes"
+            ))));
+        }
+        file = plain;
+    }
+    Ok(Opened {
+        entries: archive::read(&Arc::new(file))?,
+        ordered: true,
+    })
+}
+
+/// Opens a bundle in a folder that is held open; links in it are not followed.
+pub fn directory(directory: OwnedFd) -> Result<Opened, ArchiveError> {
+    let mut names = BTreeMap::new();
+    list(&directory, "", 0, &mut names)?;
+    let layout = Layout::in_directory(directory);
+    let mut entries = Vec::new();
+    for (name, regular) in names {
+        let blob = match (regular, layout.file(&name)) {
+            (true, Ok(Some(blob))) => blob,
+            _ => {
+                let problem = "it is not a regular file";
+                return Err(ArchiveError::NotCanonical {
+                    entry: name,
+                    offset: 0,
+                    problem,
+                });
+            }
+        };
+        entries.push(Found {
+            name,
+            header_at: 0,
+            blob,
+        });
+    }
+    Ok(Opened {
+        entries,
+        ordered: false,
+    })
+}
+
+fn list(
+    at: &OwnedFd,
+    prefix: &str,
+    depth: u32,
+    names: &mut BTreeMap<String, bool>,
+) -> Result<(), ArchiveError> {
+    for entry in Dir::read_from(at).map_err(io::Error::from)? {
+        let entry = entry.map_err(io::Error::from)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == "." || name == ".." {
+            continue;
+        }
+        let path = format!("{prefix}{name}");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if entry.file_type() == FileType::Directory && depth < 4 {
+            let inner =
+                openat(at, entry.file_name(), flags, Mode::empty()).map_err(io::Error::from)?;
+            list(&inner, &format!("{path}/"), depth + 1, names)?;
+        } else {
+            names.insert(path, entry.file_type() == FileType::RegularFile);
+        }
+        if names.len() > MOST_FILES {
+            return Err(ArchiveError::Io(io::Error::other(
+                "the folder has too many files",
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A blob of a bundle's files by name.
+pub fn find<'a>(entries: &'a [Found], name: &str) -> Option<&'a Blob> {
+    entries
+        .iter()
+        .find(|entry| entry.name == name)
+        .map(|entry| &entry.blob)
+}

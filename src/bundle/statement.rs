@@ -1,0 +1,188 @@
+//! The statement: the one document that is signed. `docs/statement.md` is its
+//! reference.
+
+use serde::{Deserialize, Serialize};
+use standby_contract::service::Signer;
+
+use crate::bundle::component::{Component, Role};
+use crate::oci::Digest;
+use crate::oci::json::{self, JsonError};
+
+/// The version of statement, bundle and disk that this program writes, and the
+/// newest it reads.
+pub const VERSION: u32 = 1;
+/// Bytes a statement may have.
+pub const MOST_BYTES: u64 = 1 << 20;
+
+/// What the signers vouch for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// [`VERSION`].
+    pub standby_bundle: u32,
+    /// The service.
+    pub service: Service,
+    /// When the bundle was made, RFC 3339 in UTC, whole seconds.
+    pub created: String,
+    /// After this it is stale; never if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+    /// The certificate it was made to be signed with, if that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<Signer>,
+    /// `os/architecture` of the images.
+    pub platform: String,
+    /// The components, one of each role, in the bundle's order.
+    pub components: Vec<Listed>,
+    /// The disk that is derived from them.
+    pub disk: Disk,
+}
+
+/// Which service, and which of its bundles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Lower-case letters, digits, hyphens.
+    pub name: String,
+    /// As its owner writes it.
+    pub version: String,
+    /// Rises with every bundle of the service.
+    pub sequence: u64,
+}
+
+/// A component, as it is vouched for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// What it is for.
+    pub role: Role,
+    /// Its name in `index.json`, if it is an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Media type of the manifest.
+    pub media_type: String,
+    /// Artefact type, if it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Digest of the manifest.
+    pub digest: Digest,
+    /// Bytes of the manifest.
+    pub size: u64,
+    /// Bytes of manifest and blobs.
+    pub content_size: u64,
+    /// Bytes of the layers' tars when decompressed; of the parts for the kit.
+    pub unpacked_size: u64,
+    /// Digests of the layers' tars when decompressed; none for the kit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diff_ids: Vec<Digest>,
+}
+
+/// The disk, as a function of the components.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Root hash of the root file system, 64 hex digits.
+    pub root_hash: String,
+    /// Bytes of the root file system.
+    pub root_size: u64,
+    /// Bytes of the whole disk.
+    pub size: u64,
+    /// Kernel options beside those that carry the digests.
+    pub kernel_options: String,
+    /// Whether the protective MBR's partition is marked active.
+    pub mbr_active: bool,
+}
+
+/// Why a statement is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum StatementError {
+    /// Not strict JSON of the right fields.
+    #[error("the statement cannot be read")]
+    Json(#[from] JsonError),
+    /// Made by a newer program.
+    #[error(
+        "the bundle has version {found}; this standby reads version {VERSION}: use a newer standby"
+    )]
+    Newer {
+        /// Of the bundle.
+        found: u64,
+    },
+    /// A field that contradicts another, or the format.
+    #[error("the statement is not valid: {0}")]
+    Invalid(String),
+}
+
+impl Statement {
+    /// The bytes that are signed.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        json::canonical(self)
+    }
+
+    /// Reads bytes over which a signature has held. The version is looked at
+    /// first, so that a newer bundle is called that, not malformed.
+    pub fn parse(bytes: &[u8]) -> Result<Self, StatementError> {
+        json::check(bytes, MOST_BYTES)?;
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(JsonError::from)?;
+        let version = value
+            .get("standby_bundle")
+            .and_then(serde_json::Value::as_u64);
+        match version {
+            Some(version) if version > u64::from(VERSION) => {
+                return Err(StatementError::Newer { found: version });
+            }
+            Some(1) => {}
+            _ => return Err(StatementError::Invalid("it has no version".into())),
+        }
+        let statement: Statement = serde_json::from_value(value).map_err(JsonError::from)?;
+        statement.check()?;
+        Ok(statement)
+    }
+
+    fn check(&self) -> Result<(), StatementError> {
+        let invalid = |text: &str| Err(StatementError::Invalid(text.to_owned()));
+        if !self
+            .components
+            .iter()
+            .map(|listed| listed.role)
+            .eq(Role::ALL)
+        {
+            return invalid("its components are not runtime, kit, front, snapshot, machine");
+        }
+        if self.disk.version != VERSION {
+            return invalid("the disk's version is not 1");
+        }
+        if self.root_hash().is_none() {
+            return invalid("the disk's root hash is not 64 lower-case hex digits");
+        }
+        if self.components.iter().any(|listed| {
+            matches!(listed.role, Role::Runtime | Role::Front) != listed.name.is_some()
+        }) {
+            return invalid("images have names, other components have none");
+        }
+        Ok(())
+    }
+
+    /// The disk's root hash in bytes; always there in a parsed statement.
+    pub fn root_hash(&self) -> Option<[u8; 32]> {
+        standby_contract::cmdline::parse_hash(&self.disk.root_hash)
+    }
+}
+
+impl Listed {
+    /// What the statement says of a component that was unpacked.
+    pub fn new(component: &Component, unpacked_size: u64, diff_ids: Vec<Digest>) -> Self {
+        Listed {
+            role: component.role,
+            name: component.name.clone(),
+            media_type: component.media_type.clone(),
+            artifact_type: component.artifact_type.clone(),
+            digest: component.digest,
+            size: component.manifest.len() as u64,
+            content_size: component.content_size(),
+            unpacked_size,
+            diff_ids,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Bytes of known length in an open file or in memory.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::oci::digest::Digest;
+use crate::oci::error::OciError;
+
+/// A run of bytes, read without a shared position, so from many threads.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    bytes: Bytes,
+    len: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Bytes {
+    File { file: Arc<File>, offset: u64 },
+    Memory(Arc<[u8]>),
+}
+
+impl Blob {
+    /// `len` bytes of `file` from `offset`.
+    pub fn in_file(file: Arc<File>, offset: u64, len: u64) -> Self {
+        Blob {
+            bytes: Bytes::File { file, offset },
+            len,
+        }
+    }
+
+    /// Bytes in memory.
+    pub fn in_memory(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        let len = bytes.len() as u64;
+        Blob {
+            bytes: Bytes::Memory(bytes),
+            len,
+        }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where the bytes are in which file, if they are in one.
+    pub fn file_range(&self) -> Option<(&Arc<File>, u64)> {
+        match &self.bytes {
+            Bytes::File { file, offset } => Some((file, *offset)),
+            Bytes::Memory(_) => None,
+        }
+    }
+
+    /// Reads at most `buf.len()` bytes from `offset`; 0 at the end.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let most = left.min(buf.len());
+        let buf = buf.get_mut(..most).unwrap_or_default();
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        match &self.bytes {
+            Bytes::File { file, offset: base } => {
+                let at = base
+                    .checked_add(offset)
+                    .ok_or(io::ErrorKind::UnexpectedEof)?;
+                match file.read_at(buf, at)? {
+                    0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                    read => Ok(read),
+                }
+            }
+            Bytes::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let bytes = bytes.get(start..).unwrap_or_default();
+                let bytes = bytes.get(..buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+                buf.copy_from_slice(bytes);
+                Ok(buf.len())
+            }
+        }
+    }
+
+    /// A reader from the first byte to the last.
+    pub fn reader(&self) -> BlobReader<'_> {
+        BlobReader {
+            blob: self,
+            offset: 0,
+        }
+    }
+
+    /// All bytes, at most `most`, checked against a digest.
+    pub fn read_verified(&self, digest: &Digest, most: u64) -> Result<Vec<u8>, OciError> {
+        if self.len > most {
+            return Err(OciError::invalid(
+                format!("blob {digest}"),
+                format!(
+                    "it has {} bytes; at most {most} are accepted here",
+                    self.len
+                ),
+            ));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(self.len).unwrap_or(0));
+        self.reader()
+            .read_to_end(&mut bytes)
+            .map_err(OciError::io(format!("cannot read blob {digest}")))?;
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            return Err(OciError::WrongDigest {
+                expected: *digest,
+                found,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Digest of all bytes.
+    pub fn digest(&self) -> io::Result<Digest> {
+        let mut hasher = Sha256::new();
+        let mut buf = vec![0; CHUNK.min(usize::try_from(self.len).unwrap_or(CHUNK)).max(1)];
+        let mut offset = 0;
+        while offset < self.len {
+            let read = self.read_at(&mut buf, offset)?;
+            hasher.update(buf.get(..read).unwrap_or_default());
+            offset += read as u64;
+        }
+        Ok(Digest::from_bytes(hasher.finalize().into()))
+    }
+}
+
+/// Bytes read at a time where whole blobs pass through.
+pub const CHUNK: usize = 512 * 1024;
+
+/// See [`Blob::reader`].
+#[derive(Debug)]
+pub struct BlobReader<'a> {
+    blob: &'a Blob,
+    offset: u64,
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.blob.read_at(buf, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}

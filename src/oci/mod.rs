@@ -1,0 +1,21 @@
+//! OCI nouns: digests, references, layouts, archives, images, layers.
+//!
+//! Nothing here opens a path: callers hand in open files and directories.
+
+pub mod archive;
+pub mod blob;
+pub mod digest;
+pub mod docker;
+pub mod error;
+pub mod image;
+pub mod json;
+pub mod layout;
+pub mod media;
+pub mod reference;
+pub mod unpack;
+
+pub use blob::Blob;
+pub use digest::Digest;
+pub use error::OciError;
+pub use image::Image;
+pub use reference::Reference;
