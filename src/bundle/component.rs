@@ -195,13 +195,16 @@ pub struct Subject {
     pub size: u64,
 }
 
+/// An artefact's manifest, and its blobs: the configuration, then the layers.
+pub type Artifact = (Vec<u8>, Vec<(Digest, Blob)>);
+
 /// An artefact's manifest (OCI 1.1: the empty configuration) and blobs. A tar
 /// layer among `layers` carries its diff ID beside it, in the statement.
 pub fn artifact(
     artifact_type: &str,
     layers: Vec<ArtifactLayer>,
     subject: Option<&Subject>,
-) -> Result<(Vec<u8>, Vec<(Digest, Blob)>), OciError> {
+) -> Result<Artifact, OciError> {
     let empty = Digest::of(media::EMPTY_BYTES);
     let listed: Vec<_> = layers
         .iter()

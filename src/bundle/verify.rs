@@ -223,7 +223,10 @@ impl Bundle {
                     while let Some((digest, item)) = blobs.get(next.fetch_add(1, Ordering::Relaxed))
                     {
                         let result = match item.blob.digest() {
-                            Ok(found) if found == *digest => Ok(done(item.blob.len())),
+                            Ok(found) if found == *digest => {
+                                done(item.blob.len());
+                                Ok(())
+                            }
                             Ok(found) => Err(altered(&item.name, &found)),
                             Err(source) => Err(VerifyError::Io {
                                 entry: item.name.clone(),

@@ -103,7 +103,7 @@ impl Scan<'_> {
     /// The next entry: its name, and how to read it if it can be read.
     fn next(&mut self) -> Result<Option<(String, Option<Member>)>, OciError> {
         loop {
-            let mut block = [0; BLOCK as usize];
+            let mut block = [0; 512];
             if self.offset >= self.len {
                 return Ok(None);
             }

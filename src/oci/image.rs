@@ -133,13 +133,13 @@ impl Image {
         let manifest: ImageManifest = parse(&what, &bytes)?;
         refuse_both(&what, &bytes)?;
         let media_type = descriptor.media_type().to_string();
-        if let Some(inner) = manifest.media_type() {
-            if inner.to_string() != media_type {
-                return Err(OciError::invalid(
-                    what,
-                    "its mediaType is not its descriptor's",
-                ));
-            }
+        if let Some(inner) = manifest.media_type()
+            && inner.to_string() != media_type
+        {
+            return Err(OciError::invalid(
+                what,
+                "its mediaType is not its descriptor's",
+            ));
         }
         let config_type = manifest.config().media_type().to_string();
         if !matches!(config_type.as_str(), media::CONFIG | media::DOCKER_CONFIG) {

@@ -141,7 +141,7 @@ pub fn checked(what: &str, descriptor: &Descriptor) -> Result<Digest, OciError> 
 /// RFC 4648 section 4, padded; none if it is anything else.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let body = text.trim_end_matches('=');
-    if text.len() % 4 != 0 || text.len() - body.len() > 2 {
+    if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
         return None;
     }
     let mut out = Vec::with_capacity(body.len() / 4 * 3);
