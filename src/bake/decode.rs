@@ -1,0 +1,127 @@
+//! Layers to trees, several at a time.
+
+use std::fs::File;
+use std::io;
+use std::sync::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use standby_tree::{StoreId, Stores, Tree};
+
+use crate::oci::image;
+use crate::oci::layer::{self, LayerError, Limits, Spool};
+use crate::oci::unpack::{Copy, UnpackError, unpack};
+use crate::oci::{Digest, OciError};
+
+/// A layer to decode, and what to do with its stored bytes on the way.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The layer.
+    pub layer: &'a image::Layer,
+    /// Where its stored bytes are copied to.
+    pub copy: Option<Copy<'a>>,
+    /// Bytes it may unpack to.
+    pub most: u64,
+}
+
+/// What a job came to.
+#[derive(Debug)]
+pub struct Decoded {
+    layer: layer::Layer,
+    /// Which blob it was.
+    pub digest: Digest,
+    /// Bytes of its tar.
+    pub size: u64,
+}
+
+/// Why layers could not be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The blob, its compression or a digest.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// The tar inside, or its application.
+    #[error("layer {digest}")]
+    Layer {
+        /// Which blob.
+        digest: Digest,
+        /// What is wrong with it.
+        source: LayerError,
+    },
+    /// No room for what is unpacked.
+    #[error("cannot make a temporary file")]
+    Scratch(#[source] io::Error),
+}
+
+/// Decodes `jobs` on `threads` threads, the largest first. `stores` receives a
+/// store for each. The results are in the order of the jobs.
+pub fn decode(
+    jobs: &[Job<'_>],
+    threads: usize,
+    scratch: &(dyn Fn() -> io::Result<File> + Sync),
+    done: &(dyn Fn(u64) + Sync),
+    stores: &mut Stores,
+) -> Result<Vec<Decoded>, DecodeError> {
+    let spools = jobs
+        .iter()
+        .map(|_| scratch().map(Arc::new).map_err(DecodeError::Scratch))
+        .collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<StoreId> =
+        spools.iter().map(|spool| stores.add(Arc::clone(spool) as Arc<_>)).collect();
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(jobs.get(*index).map_or(0, |j| j.layer.size)));
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, jobs.len().max(1)) {
+            scope.spawn(|| {
+                while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let found = (jobs.get(*index), spools.get(*index), ids.get(*index));
+                    let (Some(job), Some(spool), Some(id)) = found else { break };
+                    let result = one(job, spool, *id, done);
+                    let failed = result.is_err();
+                    if let Ok(mut results) = results.lock() {
+                        results.push((*index, result));
+                    }
+                    if failed {
+                        // The others would be work for nothing.
+                        next.store(jobs.len(), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_default();
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn one(
+    job: &Job<'_>,
+    spool: &File,
+    id: StoreId,
+    done: &(dyn Fn(u64) + Sync),
+) -> Result<Decoded, DecodeError> {
+    let digest = job.layer.digest;
+    let limits = Limits { total_bytes: job.most, ..Limits::default() };
+    let file = spool.try_clone().map_err(DecodeError::Scratch)?;
+    let mut spool = Spool::new(file);
+    let unpacked = unpack(job.layer, job.copy, job.most, done, |tar| {
+        layer::read(tar, id, &mut spool, &limits)
+    })
+    .map_err(|error| match error {
+        UnpackError::Oci(error) => DecodeError::Oci(error),
+        UnpackError::Consumer(source) => DecodeError::Layer { digest, source },
+    })?;
+    Ok(Decoded { layer: unpacked.value, digest, size: unpacked.size })
+}
+
+/// Applies decoded layers, lowest first.
+pub fn stack(layers: impl IntoIterator<Item = Decoded>) -> Result<Tree, DecodeError> {
+    let mut tree = Tree::new();
+    for Decoded { layer, digest, .. } in layers {
+        layer::apply(&mut tree, layer)
+            .map_err(|source| DecodeError::Layer { digest, source })?;
+    }
+    Ok(tree)
+}

@@ -1,0 +1,153 @@
+//! Output files: written beside their target, without a name where the file
+//! system can do that, and given their name only when whole.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+
+use crate::error::{Failure, IoContext, Result};
+
+/// Named temporary files, to be removed when a signal ends the program.
+static NAMED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes what has a name but is not whole.
+pub fn remove_partial() {
+    for path in NAMED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// A file that appears at its path only by [`Output::commit`].
+#[derive(Debug)]
+pub struct Output {
+    file: Arc<File>,
+    target: PathBuf,
+    /// Set where the file system has no unnamed files.
+    named: Option<PathBuf>,
+}
+
+impl Output {
+    /// Prepares to write `target`. An existing file is refused unless `force`.
+    pub fn create(target: &Path, force: bool) -> Result<Self> {
+        refuse_existing(target, force)?;
+        let folder = folder_of(target);
+        let cannot = || format!("cannot write {}", target.display());
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match open(folder, flags, Mode::from_raw_mode(0o644)) {
+            Ok(fd) => Ok(Output {
+                file: Arc::new(File::from(fd)),
+                target: target.to_owned(),
+                named: None,
+            }),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
+                let named = partial(target);
+                let file = fs::OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .mode(0o644)
+                    .open(&named)
+                    .because(cannot())?;
+                remember(&named);
+                Ok(Output { file: Arc::new(file), target: target.to_owned(), named: Some(named) })
+            }
+            Err(error) => Err(error).because(cannot()),
+        }
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Gives the file its name, replacing what had it. Data and name are on
+    /// the medium afterwards: this is a disaster tool.
+    pub fn commit(mut self) -> Result {
+        let cannot = format!("cannot write {}", self.target.display());
+        self.file.sync_all().because(&cannot)?;
+        let from = match self.named.take() {
+            Some(named) => named,
+            None => self.give_name().because(&cannot)?,
+        };
+        let renamed = fs::rename(&from, &self.target);
+        if renamed.is_err() {
+            let _ = fs::remove_file(&from);
+        }
+        forget(&from);
+        renamed.because(&cannot)?;
+        File::open(folder_of(&self.target)).and_then(|folder| folder.sync_all()).because(cannot)
+    }
+
+    /// An unnamed file cannot replace a named one: it takes a temporary name first.
+    fn give_name(&self) -> io::Result<PathBuf> {
+        let path = partial(&self.target);
+        let _ = fs::remove_file(&path);
+        remember(&path);
+        let source = CString::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        linkat(CWD, source.as_c_str(), CWD, &path, AtFlags::SYMLINK_FOLLOW)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(named) = &self.named {
+            let _ = fs::remove_file(named);
+            forget(named);
+        }
+    }
+}
+
+/// Fails if `target` exists and may not be replaced.
+pub fn refuse_existing(target: &Path, force: bool) -> Result {
+    if !force && fs::symlink_metadata(target).is_ok() {
+        return Err(Failure::text(format!("{} exists already", target.display()))
+            .hint("choose another place with -o, or replace it with --force"));
+    }
+    Ok(())
+}
+
+/// Writes a small file whole.
+pub fn write(target: &Path, bytes: &[u8], force: bool) -> Result {
+    let output = Output::create(target, force)?;
+    io::Write::write_all(&mut &**output.file(), bytes)
+        .because(format!("cannot write {}", target.display()))?;
+    output.commit()
+}
+
+/// A private file without a name, gone when it is closed.
+pub fn scratch(folder: &Path) -> io::Result<File> {
+    tempfile::tempfile_in(folder)
+}
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn partial(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    folder_of(target).join(format!(".{name}.{}.partial", std::process::id()))
+}
+
+fn remember(path: &Path) {
+    NAMED.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+}
+
+fn forget(path: &Path) {
+    NAMED.lock().unwrap_or_else(PoisonError::into_inner).retain(|named| named != path);
+}
