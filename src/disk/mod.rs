@@ -1,0 +1,12 @@
+//! The bootable disk, a part a module. Formats know nothing of each other.
+
+pub mod erofs;
+pub mod verity;
+
+/// A UUID's bytes in their usual text form, big-endian fields.
+fn uuid_text(bytes: &[u8; 16]) -> String {
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [0..4, 4..6, 6..8, 8..10, 10..16]
+        .map(|range| hex.get(range).unwrap_or_default().concat())
+        .join("-")
+}
