@@ -1,0 +1,187 @@
+//! A public key, its subkeys and its user IDs.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use sequoia_openpgp as openpgp;
+
+use openpgp::Cert;
+use openpgp::cert::CertParser;
+use openpgp::serialize::SerializeInto;
+
+use crate::fingerprint::Fingerprint;
+use crate::input::{self, InputError, MAX_CERTIFICATES, MAX_KEY_BYTES, tag};
+use crate::text::printable;
+use crate::validity::{self, KeyProblem, because};
+
+/// A public certificate. It never holds secret key material.
+#[derive(Clone, PartialEq)]
+pub struct Certificate(pub(crate) Cert);
+
+/// From when until when a certificate can make signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// When its primary key was made.
+    pub since: SystemTime,
+    /// When the certificate expires, if it does.
+    pub until: Option<SystemTime>,
+    /// The keys that may sign data at the time asked for, and until when.
+    pub signing_keys: Vec<(Fingerprint, Option<SystemTime>)>,
+}
+
+/// Why bytes are not certificates.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// Not OpenPGP at all.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A secret key lies where only public ones belong. It is not quietly
+    /// reduced to its public half: the file should not be there.
+    #[error(
+        "it holds the secret key {fingerprint}; keep that elsewhere and put only the certificate \
+         here (gpg --export)"
+    )]
+    SecretKey {
+        /// Of the first secret key in it.
+        fingerprint: Fingerprint,
+    },
+    /// The packets do not make a certificate.
+    #[error("certificate {number} of it is damaged: {detail}")]
+    Damaged {
+        /// Counted from 1.
+        number: usize,
+        /// What is wrong.
+        detail: String,
+    },
+    /// No certificate in it.
+    #[error("there is no certificate in it")]
+    None,
+    /// Over the cap, or more than the one that was asked for.
+    #[error("there are more than {limit} certificates in it")]
+    TooMany {
+        /// The cap.
+        limit: usize,
+    },
+    /// Could not be written.
+    #[error("the certificate could not be encoded: {0}")]
+    Encode(String),
+}
+
+impl Certificate {
+    /// Reads exactly one certificate, binary or armored.
+    pub fn parse(bytes: &[u8]) -> Result<Self, CertificateError> {
+        let mut all = Certificate::parse_all(bytes)?;
+        match (all.pop(), all.is_empty()) {
+            (Some(one), true) => Ok(one),
+            _ => Err(CertificateError::TooMany { limit: 1 }),
+        }
+    }
+
+    /// Reads one or more certificates: binary, or armored in one or more blocks
+    /// with comments around them. Files with a secret key are refused.
+    pub fn parse_all(bytes: &[u8]) -> Result<Vec<Self>, CertificateError> {
+        let bytes = input::decode(bytes, MAX_KEY_BYTES)?;
+        let certificates = parse_certs(&bytes)?;
+        for cert in &certificates {
+            if let Some(key) = cert.keys().secret().next() {
+                let fingerprint = Fingerprint::of(&key.key().fingerprint());
+                return Err(CertificateError::SecretKey { fingerprint });
+            }
+        }
+        Ok(certificates.into_iter().map(Certificate).collect())
+    }
+
+    /// Of the primary key: what names the certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.0.fingerprint())
+    }
+
+    /// All user IDs, made printable. They are claims, not facts.
+    pub fn user_ids(&self) -> Vec<String> {
+        self.0
+            .userids()
+            .map(|id| printable(id.userid().value()))
+            .collect()
+    }
+
+    /// The user ID that its owner put first among those valid at `at`.
+    pub fn primary_user_id(&self, at: SystemTime) -> Option<String> {
+        let policy = validity::policy(at);
+        let valid = self.0.with_policy(&policy, at).ok()?;
+        let id = valid.primary_userid().ok()?;
+        Some(printable(id.userid().value()))
+    }
+
+    /// Whether and with which keys it can sign at `at`. The problem is that of
+    /// the certificate as a whole, or of the newest key that comes closest.
+    pub fn validity(&self, at: SystemTime) -> Result<Validity, KeyProblem> {
+        validity::check_certificate(&self.0, at)?;
+        let mut signing_keys = Vec::new();
+        let mut problem = KeyProblem::CannotSign;
+        for key in self.0.keys() {
+            let fingerprint = key.key().fingerprint();
+            match validity::check_signing_key(&self.0, &fingerprint, at) {
+                Ok(()) => signing_keys.push((
+                    Fingerprint::of(&fingerprint),
+                    validity::expiry(&self.0, &fingerprint, at),
+                )),
+                Err(KeyProblem::CannotSign) => {}
+                Err(other) => problem = other,
+            }
+        }
+        if signing_keys.is_empty() {
+            return Err(problem);
+        }
+        Ok(Validity {
+            since: self.0.primary_key().key().creation_time(),
+            until: validity::expiry(&self.0, &self.0.fingerprint(), at),
+            signing_keys,
+        })
+    }
+
+    /// `-----BEGIN PGP PUBLIC KEY BLOCK-----`.
+    pub fn to_armored(&self) -> Result<Vec<u8>, CertificateError> {
+        let armored = self.0.armored().to_vec();
+        armored.map_err(|error| CertificateError::Encode(because(&error)))
+    }
+
+    /// Binary packets.
+    pub fn to_binary(&self) -> Result<Vec<u8>, CertificateError> {
+        let binary = SerializeInto::to_vec(&self.0);
+        binary.map_err(|error| CertificateError::Encode(because(&error)))
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({})", self.fingerprint())
+    }
+}
+
+/// Certificates or keys from binary packets, with whatever secrets they hold.
+pub(crate) fn parse_certs(bytes: &[u8]) -> Result<Vec<Cert>, CertificateError> {
+    let packets = input::key_packets(bytes)?;
+    if let Some((frame, _)) = packets.first()
+        && !matches!(frame.tag, tag::PUBLIC_KEY | tag::SECRET_KEY)
+    {
+        return Err(CertificateError::None);
+    }
+    let packets: Vec<openpgp::Packet> = packets.into_iter().map(|(_, packet)| packet).collect();
+    let mut certs = Vec::new();
+    for cert in CertParser::from(packets) {
+        if certs.len() == MAX_CERTIFICATES {
+            return Err(CertificateError::TooMany {
+                limit: MAX_CERTIFICATES,
+            });
+        }
+        let number = certs.len() + 1;
+        certs.push(cert.map_err(|error| CertificateError::Damaged {
+            number,
+            detail: because(&error),
+        })?);
+    }
+    if certs.is_empty() {
+        return Err(CertificateError::None);
+    }
+    Ok(certs)
+}

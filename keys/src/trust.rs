@@ -1,0 +1,228 @@
+//! Which certificates may sign, and how many of them must.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sequoia_openpgp as openpgp;
+
+use openpgp::Packet;
+use openpgp::packet::Signature;
+use openpgp::types::SignatureType;
+
+use crate::certificate::Certificate;
+use crate::fingerprint::Fingerprint;
+use crate::framing;
+use crate::input::{self, InputError, MAX_KEY_BYTES, tag};
+use crate::policy_file::PolicyFile;
+use crate::validity::because;
+
+/// Who is trusted to sign. Certificates and revocations come from the operator,
+/// never from what is being verified.
+#[derive(Clone, Debug)]
+pub struct TrustPolicy {
+    pub(crate) certificates: BTreeMap<Fingerprint, Certificate>,
+    pub(crate) file: PolicyFile,
+}
+
+/// Why there is no policy, or a revocation could not be taken in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Nobody is trusted.
+    #[error("the policy has no certificate")]
+    NoCertificate,
+    /// Nobody would have to sign.
+    #[error("the policy asks for 0 signatures; it must ask for at least 1")]
+    Zero,
+    /// More than there are.
+    #[error("the policy asks for {threshold} signatures but has {certificates} certificates")]
+    Unreachable {
+        /// Signatures asked for.
+        threshold: u32,
+        /// Distinct certificates.
+        certificates: usize,
+    },
+    /// A certificate that the policy file does not name.
+    #[error("the certificate {0} is not among the fingerprints that the policy names")]
+    NotPinned(Fingerprint),
+    /// Two copies of a certificate that do not fit together.
+    #[error("the copies of certificate {fingerprint} cannot be merged: {detail}")]
+    Merge {
+        /// Whose.
+        fingerprint: Fingerprint,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Not readable.
+    #[error("the revocation cannot be read: {0}")]
+    Revocation(InputError),
+    /// Something else is in the file.
+    #[error("it is not a revocation of a key")]
+    NotARevocation,
+    /// It revokes none of the certificates.
+    #[error("the revocation is for {issuer}, which is not one of the certificates")]
+    Unmatched {
+        /// As the revocation names it.
+        issuer: String,
+    },
+}
+
+impl TrustPolicy {
+    /// `threshold` distinct certificates of these must sign. Copies of one
+    /// certificate are merged and count once.
+    pub fn new(
+        certificates: impl IntoIterator<Item = Certificate>,
+        threshold: u32,
+    ) -> Result<Self, PolicyError> {
+        TrustPolicy::with_file(
+            certificates,
+            PolicyFile {
+                threshold,
+                ..PolicyFile::default()
+            },
+        )
+    }
+
+    /// As [`new`](Self::new), with everything that a policy file says.
+    pub fn with_file(
+        certificates: impl IntoIterator<Item = Certificate>,
+        file: PolicyFile,
+    ) -> Result<Self, PolicyError> {
+        let mut distinct: BTreeMap<Fingerprint, Certificate> = BTreeMap::new();
+        for certificate in certificates {
+            let fingerprint = certificate.fingerprint();
+            if !file.fingerprints.is_empty() && !file.fingerprints.contains(&fingerprint) {
+                return Err(PolicyError::NotPinned(fingerprint));
+            }
+            let merged = match distinct.remove(&fingerprint) {
+                Some(known) => merge(known, certificate)?,
+                None => certificate,
+            };
+            distinct.insert(fingerprint, merged);
+        }
+        let count = distinct.len();
+        if count == 0 {
+            return Err(PolicyError::NoCertificate);
+        }
+        if file.threshold == 0 {
+            return Err(PolicyError::Zero);
+        }
+        if usize::try_from(file.threshold).map_or(true, |threshold| threshold > count) {
+            let threshold = file.threshold;
+            return Err(PolicyError::Unreachable {
+                threshold,
+                certificates: count,
+            });
+        }
+        Ok(TrustPolicy {
+            certificates: distinct,
+            file,
+        })
+    }
+
+    /// Takes in revocations of certificates or of subkeys, binary or armored, as
+    /// `gpg --gen-revoke` and [`crate::generate`] make them. Returns the
+    /// certificates concerned. One that matches none of ours is an error, and
+    /// then nothing has changed; it is for the caller to say whether it matters.
+    pub fn revoke(&mut self, bytes: &[u8]) -> Result<Vec<Fingerprint>, PolicyError> {
+        let mut changed = self.certificates.clone();
+        let mut concerned = Vec::new();
+        for revocation in revocations(bytes)? {
+            let owner = changed.values_mut().find(|cert| revokes(&revocation, cert));
+            let Some(certificate) = owner else {
+                let issuer = revocation
+                    .get_issuers()
+                    .first()
+                    .map_or_else(|| "an unnamed key".to_owned(), ToString::to_string);
+                return Err(PolicyError::Unmatched { issuer });
+            };
+            let fingerprint = certificate.fingerprint();
+            let (cert, _) = certificate
+                .0
+                .clone()
+                .insert_packets(revocation)
+                .map_err(|error| PolicyError::Merge {
+                    fingerprint: fingerprint.clone(),
+                    detail: because(&error),
+                })?;
+            *certificate = Certificate(cert);
+            concerned.push(fingerprint);
+        }
+        self.certificates = changed;
+        Ok(concerned)
+    }
+
+    /// Every trusted certificate once, by fingerprint.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.certificates.values()
+    }
+
+    /// How many distinct certificates must sign.
+    pub fn threshold(&self) -> u32 {
+        self.file.threshold
+    }
+
+    /// Whether its signers may speak for this service.
+    pub fn allows_service(&self, name: &str) -> bool {
+        self.file.services.is_empty() || self.file.services.iter().any(|allowed| allowed == name)
+    }
+
+    /// The greatest age of what may be started, if the policy sets one.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.file.max_age
+    }
+}
+
+fn merge(known: Certificate, other: Certificate) -> Result<Certificate, PolicyError> {
+    let fingerprint = known.fingerprint();
+    let merged = known.0.merge_public(other.0);
+    merged.map(Certificate).map_err(|error| PolicyError::Merge {
+        fingerprint,
+        detail: because(&error),
+    })
+}
+
+/// The revocation signatures of a file that holds nothing else.
+pub(crate) fn revocations(bytes: &[u8]) -> Result<Vec<Signature>, PolicyError> {
+    const LIMIT: usize = 256;
+    let bytes = input::decode(bytes, MAX_KEY_BYTES).map_err(PolicyError::Revocation)?;
+    let frames = framing::frames(&bytes, LIMIT)
+        .map_err(|error| PolicyError::Revocation(InputError::Framing(error)))?;
+    let mut found = Vec::new();
+    for frame in frames {
+        if frame.tag != tag::SIGNATURE {
+            return Err(PolicyError::NotARevocation);
+        }
+        match input::packet(&bytes, frame).map_err(PolicyError::Revocation)? {
+            Packet::Signature(signature)
+                if matches!(
+                    signature.typ(),
+                    SignatureType::KeyRevocation | SignatureType::SubkeyRevocation
+                ) =>
+            {
+                found.push(signature);
+            }
+            _ => return Err(PolicyError::NotARevocation),
+        }
+    }
+    if found.is_empty() {
+        return Err(PolicyError::NotARevocation);
+    }
+    Ok(found)
+}
+
+/// Whether the certificate's owner made it for the certificate or one of its
+/// subkeys: by cryptography, not by the issuer that it names.
+fn revokes(revocation: &Signature, certificate: &Certificate) -> bool {
+    let cert = &certificate.0;
+    let primary = cert.primary_key().key();
+    match revocation.typ() {
+        SignatureType::KeyRevocation => revocation
+            .verify_primary_key_revocation(primary, primary)
+            .is_ok(),
+        _ => cert.keys().subkeys().any(|subkey| {
+            revocation
+                .verify_subkey_revocation(primary, primary, subkey.key())
+                .is_ok()
+        }),
+    }
+}
