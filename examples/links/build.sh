@@ -70,6 +70,7 @@ umoci config --image "$out/image:links" --created "$created" --no-history \
     --config.env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     --config.entrypoint nginx --config.cmd -e --config.cmd stderr
 umoci gc --layout "$out/image"
+chmod -R a+rX "$out/image"
 rm -f "$out/links.docker.tar"
 skopeo copy --quiet "oci:$out/image:links" "docker-archive:$out/links.docker.tar:example.org/links:1.0.0"
 
