@@ -3,3 +3,4 @@
 pub mod bundle;
 pub mod oci;
 pub mod disk;
+pub mod plan;
