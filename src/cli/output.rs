@@ -35,11 +35,16 @@ pub struct Output {
 impl Output {
     /// Prepares to write `target`. An existing file is refused unless `force`.
     pub fn create(target: &Path, force: bool) -> Result<Self> {
+        Self::create_mode(target, force, 0o644)
+    }
+
+    /// As [`Output::create`], with permissions, less the umask.
+    pub fn create_mode(target: &Path, force: bool, mode: u32) -> Result<Self> {
         refuse_existing(target, force)?;
         let folder = folder_of(target);
         let cannot = || format!("cannot write {}", target.display());
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        match open(folder, flags, Mode::from_raw_mode(0o644)) {
+        match open(folder, flags, Mode::from_raw_mode(mode)) {
             Ok(fd) => Ok(Output {
                 file: Arc::new(File::from(fd)),
                 target: target.to_owned(),
@@ -52,7 +57,7 @@ impl Output {
                     .write(true)
                     .create(true)
                     .truncate(true)
-                    .mode(0o644)
+                    .mode(mode)
                     .open(&named)
                     .because(cannot())?;
                 remember(&named);
@@ -121,7 +126,12 @@ pub fn refuse_existing(target: &Path, force: bool) -> Result {
 
 /// Writes a small file whole.
 pub fn write(target: &Path, bytes: &[u8], force: bool) -> Result {
-    let output = Output::create(target, force)?;
+    write_mode(target, bytes, force, 0o644)
+}
+
+/// Writes a small file whole, with permissions.
+pub fn write_mode(target: &Path, bytes: &[u8], force: bool, mode: u32) -> Result {
+    let output = Output::create_mode(target, force, mode)?;
     io::Write::write_all(&mut &**output.file(), bytes)
         .because(format!("cannot write {}", target.display()))?;
     output.commit()

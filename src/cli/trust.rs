@@ -1,0 +1,148 @@
+//! `--trust`: where the certificates are, and what they say of a bundle.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::Args;
+use serde::Serialize;
+use standby_keys::{Certificate, Signer, TrustFile, TrustPolicy, Verified};
+
+use crate::error::{Failure, IoContext, Result};
+use crate::ui::Ui;
+
+/// Where trust folders are looked for without `--trust`.
+const SYSTEM: &str = "/etc/standby/trust";
+/// Bytes a file of a trust folder may have.
+const MOST: u64 = 4 << 20;
+
+/// Whom to believe.
+#[derive(Args, Debug)]
+pub struct TrustArgs {
+    /// Certificate, or folder of certificates with policy.toml
+    /// [default: /etc/standby/trust, then standby/trust in the user's configuration folder]
+    #[arg(long, value_name = "CERT|DIR")]
+    trust: Option<PathBuf>,
+    /// Judge as of this time (RFC 3339) instead of now
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
+    at: Option<SystemTime>,
+}
+
+/// Whom to believe, and when.
+#[derive(Debug)]
+pub struct Trust {
+    policy: TrustPolicy,
+    /// The reference time.
+    pub at: SystemTime,
+    /// Where the policy came from.
+    pub source: PathBuf,
+}
+
+impl TrustArgs {
+    /// Reads the policy.
+    pub fn load(&self, ui: &Ui) -> Result<Trust> {
+        let source = self.place()?;
+        let policy = if source.is_dir() { folder(&source, ui)? } else { single(&source)? };
+        Ok(Trust { policy, at: self.at.unwrap_or_else(SystemTime::now), source })
+    }
+
+    fn place(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.trust {
+            return Ok(path.clone());
+        }
+        let user = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")))
+            .map(|config| config.join("standby/trust"));
+        let places: Vec<PathBuf> = std::iter::once(PathBuf::from(SYSTEM)).chain(user).collect();
+        let found = places.iter().find(|place| place.is_dir()).cloned();
+        found.ok_or_else(|| {
+            let list: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+            Failure::text("no certificate to trust was given")
+                .hint(format!("name one with --trust CERT, or put it in {}", list.join(" or ")))
+        })
+    }
+}
+
+impl Trust {
+    /// Whether the signatures hold over `data`, by enough certificates.
+    pub fn verify(&self, what: &str, data: &[u8], signatures: &[Vec<u8>]) -> Result<Verified> {
+        self.policy.verify(data, signatures, self.at).map_err(|untrusted| {
+            Failure::untrusted(untrusted)
+                .context(format!("{what}: not signed as {} asks", self.source.display()))
+                .hint("do not use it; get the file again from where it was published")
+        })
+    }
+
+    /// The policy itself.
+    pub fn policy(&self) -> &TrustPolicy {
+        &self.policy
+    }
+}
+
+/// A signer, for tables and JSON.
+#[derive(Debug, Serialize)]
+pub struct SignedBy {
+    fingerprint: String,
+    user_id: Option<String>,
+    signed_at: String,
+}
+
+impl From<&Signer> for SignedBy {
+    fn from(signer: &Signer) -> Self {
+        SignedBy {
+            fingerprint: signer.fingerprint.to_string(),
+            user_id: signer.user_id.clone(),
+            signed_at: rfc3339(signer.signed_at),
+        }
+    }
+}
+
+impl std::fmt::Display for SignedBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let user_id = self.user_id.as_deref().unwrap_or("no user ID");
+        write!(f, "{user_id}, {}, on {}", self.fingerprint, self.signed_at)
+    }
+}
+
+/// UTC, whole seconds.
+pub fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let cannot = || format!("cannot read {}", path.display());
+    let len = fs::metadata(path).because(cannot())?.len();
+    if len > MOST {
+        return Err(Failure::text(format!("{} is too large for a certificate", path.display())));
+    }
+    fs::read(path).because(cannot())
+}
+
+fn single(path: &Path) -> Result<TrustPolicy> {
+    let named = |e: anyhow::Error| Failure::input(e).context(path.display());
+    let certificates = Certificate::parse_all(&read(path)?).map_err(|e| named(e.into()))?;
+    TrustPolicy::new(certificates, 1).map_err(|e| named(e.into()))
+}
+
+fn folder(path: &Path, ui: &Ui) -> Result<TrustPolicy> {
+    let mut names: Vec<PathBuf> = fs::read_dir(path)
+        .because(format!("cannot read {}", path.display()))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.is_file())
+        .collect();
+    names.sort();
+    let files = names
+        .iter()
+        .map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok(TrustFile { name, bytes: read(path)? })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let (policy, unmatched) = TrustPolicy::from_files(files)
+        .map_err(|error| Failure::input(error).context(path.display()))?;
+    for name in unmatched {
+        ui.warn(format!("{}: it revokes none of the certificates there", path.join(name).display()));
+    }
+    Ok(policy)
+}

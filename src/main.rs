@@ -1,0 +1,7 @@
+//! The `standby` program: see [`standby::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    standby::cli::main()
+}
