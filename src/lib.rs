@@ -4,3 +4,4 @@ pub mod bundle;
 pub mod oci;
 pub mod disk;
 pub mod plan;
+pub mod oci;

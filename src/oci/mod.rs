@@ -19,3 +19,6 @@ pub use digest::Digest;
 pub use error::OciError;
 pub use image::Image;
 pub use reference::Reference;
+//! Images as the Open Container Initiative defines them.
+
+pub mod layer;
