@@ -5,3 +5,4 @@ pub mod oci;
 pub mod disk;
 pub mod plan;
 pub mod oci;
+pub mod disk;
