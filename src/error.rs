@@ -55,22 +55,38 @@ pub type Result<T = ()> = std::result::Result<T, Failure>;
 impl Failure {
     /// A fault of the input or the environment.
     pub fn input(error: impl Into<anyhow::Error>) -> Self {
-        Failure { kind: Kind::Input, error: error.into(), hint: None }
+        Failure {
+            kind: Kind::Input,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     /// A fault of the command line.
     pub fn usage(text: impl fmt::Display) -> Self {
-        Failure { kind: Kind::Usage, error: anyhow::anyhow!("{text}"), hint: None }
+        Failure {
+            kind: Kind::Usage,
+            error: anyhow::anyhow!("{text}"),
+            hint: None,
+        }
     }
 
     /// Something that did not hold.
     pub fn untrusted(error: impl Into<anyhow::Error>) -> Self {
-        Failure { kind: Kind::Untrusted, error: error.into(), hint: None }
+        Failure {
+            kind: Kind::Untrusted,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     /// Something that cannot happen.
     pub fn bug(error: impl Into<anyhow::Error>) -> Self {
-        Failure { kind: Kind::Bug, error: error.into(), hint: None }
+        Failure {
+            kind: Kind::Bug,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     /// A fault of the input, in words.
@@ -99,7 +115,11 @@ impl From<OciError> for Failure {
 
 impl From<VerifyError> for Failure {
     fn from(error: VerifyError) -> Self {
-        if error.is_environment() { Failure::input(error) } else { Failure::untrusted(error) }
+        if error.is_environment() {
+            Failure::input(error)
+        } else {
+            Failure::untrusted(error)
+        }
     }
 }
 

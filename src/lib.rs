@@ -1,8 +1,13 @@
 //! An immutable standby image builder.
+//!
+//! Imports go one way: `cli` → `bake`, `ui` → `plan`, `bundle`, `disk` → `oci`,
+//! the `keys` crate and the `layers` crates → `tree` and `contract`.
 
+pub mod bake;
 pub mod bundle;
-pub mod oci;
+pub mod cli;
 pub mod disk;
+pub mod error;
+pub mod oci;
 pub mod plan;
-pub mod oci;
-pub mod disk;
+pub mod ui;

@@ -24,7 +24,13 @@ impl Ui {
     /// `no_colour` is the environment's NO_COLOR.
     pub fn new(json: bool, quiet: bool, no_colour: bool) -> Self {
         let terminal = io::stderr().is_terminal();
-        Ui { json, quiet, terminal, colour: terminal && !no_colour, started: Instant::now() }
+        Ui {
+            json,
+            quiet,
+            terminal,
+            colour: terminal && !no_colour,
+            started: Instant::now(),
+        }
     }
 
     /// Whether results are wanted as JSON.
@@ -122,7 +128,11 @@ impl Ui {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[1;{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\x1b[1;{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn clear(&self) {
@@ -154,7 +164,9 @@ impl Progress<'_> {
         if self.shown.fetch_max(percent + 1, Ordering::Relaxed) <= percent {
             self.any.store(true, Ordering::Relaxed);
             let filled = usize::try_from(percent / 4).unwrap_or(0);
-            let bar: String = (0..25).map(|i| if i < filled { '#' } else { '.' }).collect();
+            let bar: String = (0..25)
+                .map(|i| if i < filled { '#' } else { '.' })
+                .collect();
             err(&format!("\r\x1b[K{:>10} [{bar}] {percent:>3} %", self.what));
         }
     }
@@ -178,13 +190,19 @@ pub fn bytes(count: u64) -> String {
         unit += 1;
     }
     let name = units.get(unit).unwrap_or(&"B");
-    if unit == 0 { format!("{whole} {name}") } else { format!("{whole}.{} {name}", rest * 10 / 1024) }
+    if unit == 0 {
+        format!("{whole} {name}")
+    } else {
+        format!("{whole}.{} {name}", rest * 10 / 1024)
+    }
 }
 
 /// A closed pipe is the reader's choice, not our failure.
 fn out(text: &str) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }
 
 fn err(text: &str) {

@@ -2,9 +2,8 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use standby_tree::{StoreId, Stores, Tree};
 
@@ -60,14 +59,19 @@ pub fn decode(
     threads: usize,
     scratch: &(dyn Fn() -> io::Result<File> + Sync),
     done: &(dyn Fn(u64) + Sync),
-    stores: &mut Stores,
+    stores: &Mutex<Stores>,
 ) -> Result<Vec<Decoded>, DecodeError> {
     let spools = jobs
         .iter()
         .map(|_| scratch().map(Arc::new).map_err(DecodeError::Scratch))
         .collect::<Result<Vec<_>, _>>()?;
-    let ids: Vec<StoreId> =
-        spools.iter().map(|spool| stores.add(Arc::clone(spool) as Arc<_>)).collect();
+    let ids: Vec<StoreId> = {
+        let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+        spools
+            .iter()
+            .map(|spool| stores.add(Arc::clone(spool) as Arc<_>))
+            .collect()
+    };
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(jobs.get(*index).map_or(0, |j| j.layer.size)));
     let next = AtomicUsize::new(0);
@@ -77,7 +81,9 @@ pub fn decode(
             scope.spawn(|| {
                 while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let found = (jobs.get(*index), spools.get(*index), ids.get(*index));
-                    let (Some(job), Some(spool), Some(id)) = found else { break };
+                    let (Some(job), Some(spool), Some(id)) = found else {
+                        break;
+                    };
                     let result = one(job, spool, *id, done);
                     let failed = result.is_err();
                     if let Ok(mut results) = results.lock() {
@@ -103,7 +109,10 @@ fn one(
     done: &(dyn Fn(u64) + Sync),
 ) -> Result<Decoded, DecodeError> {
     let digest = job.layer.digest;
-    let limits = Limits { total_bytes: job.most, ..Limits::default() };
+    let limits = Limits {
+        total_bytes: job.most,
+        ..Limits::default()
+    };
     let file = spool.try_clone().map_err(DecodeError::Scratch)?;
     let mut spool = Spool::new(file);
     let unpacked = unpack(job.layer, job.copy, job.most, done, |tar| {
@@ -113,15 +122,18 @@ fn one(
         UnpackError::Oci(error) => DecodeError::Oci(error),
         UnpackError::Consumer(source) => DecodeError::Layer { digest, source },
     })?;
-    Ok(Decoded { layer: unpacked.value, digest, size: unpacked.size })
+    Ok(Decoded {
+        layer: unpacked.value,
+        digest,
+        size: unpacked.size,
+    })
 }
 
 /// Applies decoded layers, lowest first.
 pub fn stack(layers: impl IntoIterator<Item = Decoded>) -> Result<Tree, DecodeError> {
     let mut tree = Tree::new();
     for Decoded { layer, digest, .. } in layers {
-        layer::apply(&mut tree, layer)
-            .map_err(|source| DecodeError::Layer { digest, source })?;
+        layer::apply(&mut tree, layer).map_err(|source| DecodeError::Layer { digest, source })?;
     }
     Ok(tree)
 }

@@ -52,7 +52,9 @@ pub struct Machine<'a> {
 impl Machine<'_> {
     /// The component, and its layer to be decoded with the others.
     pub fn component(&self, subject: &Subject) -> Result<(Component, Layer), OciError> {
-        let tar = self.tar().map_err(OciError::io("cannot write the machine's tar"))?;
+        let tar = self
+            .tar()
+            .map_err(OciError::io("cannot write the machine's tar"))?;
         let digest = Digest::of(&tar);
         let blob = Blob::in_memory(tar);
         let layer = Layer {
@@ -62,7 +64,11 @@ impl Machine<'_> {
             diff_id: digest,
             blob: blob.clone(),
         };
-        let listed = ArtifactLayer { media_type: media::LAYER.to_owned(), digest, blob };
+        let listed = ArtifactLayer {
+            media_type: media::LAYER.to_owned(),
+            digest,
+            blob,
+        };
         let component = Component::artifact(Role::Machine, MACHINE, vec![listed], subject)?;
         Ok((component, layer))
     }

@@ -9,7 +9,7 @@
 //! Every stored byte is read once: while a layer passes through, its blob is
 //! hashed, copied into the bundle, decompressed, hashed again and spooled by file.
 
-pub mod build;
+pub mod compose;
 pub mod decode;
 pub mod kit;
 pub mod machine;

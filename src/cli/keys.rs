@@ -26,7 +26,9 @@ enum KeysVerb {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  standby keys generate --user-id 'Links CI <ci@example.org>' -o keys --name ci")]
+#[command(
+    after_help = "Example:\n  standby keys generate --user-id 'Links CI <ci@example.org>' -o keys --name ci"
+)]
 struct GenerateArgs {
     /// Whose key it is, such as 'Links CI <ci@example.org>'
     #[arg(long, value_name = "NAME")]
@@ -61,7 +63,9 @@ impl GenerateArgs {
         let at = |kind: &str| self.output.join(format!("{}.{kind}.pgp", self.name));
         let (key, certificate, revocation) = (at("key"), at("cert"), at("revocation"));
         if self.name.contains('/') || self.name.is_empty() {
-            return Err(Failure::usage("--name is the beginning of a file name, without '/'"));
+            return Err(Failure::usage(
+                "--name is the beginning of a file name, without '/'",
+            ));
         }
         for path in [&key, &certificate, &revocation] {
             output::refuse_existing(path, self.force)?;
@@ -84,8 +88,17 @@ impl GenerateArgs {
         ui.table(&[
             ("fingerprint", generated.fingerprint.to_string()),
             ("key", format!("{} (secret)", key.display())),
-            ("certificate", format!("{} (give it to everyone who verifies)", certificate.display())),
-            ("revocation", format!("{} (keep it apart from the key)", revocation.display())),
+            (
+                "certificate",
+                format!(
+                    "{} (give it to everyone who verifies)",
+                    certificate.display()
+                ),
+            ),
+            (
+                "revocation",
+                format!("{} (keep it apart from the key)", revocation.display()),
+            ),
         ]);
         Ok(())
     }

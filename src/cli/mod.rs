@@ -1,7 +1,10 @@
 //! The command line: one file a verb, its arguments and its run. Only here are
 //! arguments, environment and clock read.
 
+mod keys;
 mod output;
+mod signer;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -30,6 +33,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Keys(keys::KeysArgs),
 }
 
 /// Runs the program; never panics on input.
@@ -38,7 +42,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { Kind::Usage.into() } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                Kind::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     ExitCode::SUCCESS

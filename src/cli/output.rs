@@ -18,7 +18,11 @@ static NAMED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Removes what has a name but is not whole.
 pub fn remove_partial() {
-    for path in NAMED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+    for path in NAMED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .drain(..)
+    {
         let _ = fs::remove_file(path);
     }
 }
@@ -50,7 +54,9 @@ impl Output {
                 target: target.to_owned(),
                 named: None,
             }),
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
+            Err(
+                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL,
+            ) => {
                 let named = partial(target);
                 let file = fs::OpenOptions::new()
                     .read(true)
@@ -61,7 +67,11 @@ impl Output {
                     .open(&named)
                     .because(cannot())?;
                 remember(&named);
-                Ok(Output { file: Arc::new(file), target: target.to_owned(), named: Some(named) })
+                Ok(Output {
+                    file: Arc::new(file),
+                    target: target.to_owned(),
+                    named: Some(named),
+                })
             }
             Err(error) => Err(error).because(cannot()),
         }
@@ -92,7 +102,9 @@ impl Output {
         }
         forget(&from);
         renamed.because(&cannot)?;
-        File::open(folder_of(&self.target)).and_then(|folder| folder.sync_all()).because(cannot)
+        File::open(folder_of(&self.target))
+            .and_then(|folder| folder.sync_all())
+            .because(cannot)
     }
 
     /// An unnamed file cannot replace a named one: it takes a temporary name first.
@@ -118,8 +130,10 @@ impl Drop for Output {
 /// Fails if `target` exists and may not be replaced.
 pub fn refuse_existing(target: &Path, force: bool) -> Result {
     if !force && fs::symlink_metadata(target).is_ok() {
-        return Err(Failure::text(format!("{} exists already", target.display()))
-            .hint("choose another place with -o, or replace it with --force"));
+        return Err(
+            Failure::text(format!("{} exists already", target.display()))
+                .hint("choose another place with -o, or replace it with --force"),
+        );
     }
     Ok(())
 }
@@ -155,9 +169,15 @@ fn partial(target: &Path) -> PathBuf {
 }
 
 fn remember(path: &Path) {
-    NAMED.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+    NAMED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(path.to_owned());
 }
 
 fn forget(path: &Path) {
-    NAMED.lock().unwrap_or_else(PoisonError::into_inner).retain(|named| named != path);
+    NAMED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .retain(|named| named != path);
 }

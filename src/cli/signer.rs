@@ -41,7 +41,7 @@ impl SignerArgs {
     pub fn load(&self, at: SystemTime, ui: &Ui) -> Result<SignerKey> {
         let path = self.signer_key.display();
         let bytes = fs::read(&self.signer_key).because(format!("cannot read {path}"))?;
-        let named = |error: standby_keys::SignerError| Failure::input(error).context(path);
+        let named = |error: standby_keys::SignerError| Failure::input(error).context(&path);
         let mut key = SignerKey::load(&bytes, at).map_err(named)?;
         if key.needs_passphrase() {
             let passphrase = match self.passphrase.given()? {
@@ -69,9 +69,14 @@ impl PassphraseArgs {
             (None, None) => return Ok(None),
         };
         let mut bytes = Vec::new();
-        (&mut source).take(MOST + 1).read_to_end(&mut bytes).because(&what)?;
+        (&mut source)
+            .take(MOST + 1)
+            .read_to_end(&mut bytes)
+            .because(&what)?;
         if bytes.len() as u64 > MOST {
-            return Err(Failure::text(format!("{what}: it is longer than {MOST} bytes")));
+            return Err(Failure::text(format!(
+                "{what}: it is longer than {MOST} bytes"
+            )));
         }
         Ok(Some(Passphrase::from_file_content(bytes)))
     }
@@ -80,8 +85,10 @@ impl PassphraseArgs {
 /// Asks on the terminal, without echo.
 pub fn ask(text: &str, ui: &Ui) -> Result<Passphrase> {
     if !std::io::stderr().is_terminal() {
-        return Err(Failure::text("the key needs a passphrase, and there is no terminal to ask on")
-            .hint("give it with --passphrase-file FILE or --passphrase-fd N"));
+        return Err(Failure::text(
+            "the key needs a passphrase, and there is no terminal to ask on",
+        )
+        .hint("give it with --passphrase-file FILE or --passphrase-fd N"));
     }
     ui.prompt(text);
     let typed = rpassword::read_password().because("cannot read the passphrase")?;

@@ -42,8 +42,16 @@ impl TrustArgs {
     /// Reads the policy.
     pub fn load(&self, ui: &Ui) -> Result<Trust> {
         let source = self.place()?;
-        let policy = if source.is_dir() { folder(&source, ui)? } else { single(&source)? };
-        Ok(Trust { policy, at: self.at.unwrap_or_else(SystemTime::now), source })
+        let policy = if source.is_dir() {
+            folder(&source, ui)?
+        } else {
+            single(&source)?
+        };
+        Ok(Trust {
+            policy,
+            at: self.at.unwrap_or_else(SystemTime::now),
+            source,
+        })
     }
 
     fn place(&self) -> Result<PathBuf> {
@@ -58,8 +66,10 @@ impl TrustArgs {
         let found = places.iter().find(|place| place.is_dir()).cloned();
         found.ok_or_else(|| {
             let list: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
-            Failure::text("no certificate to trust was given")
-                .hint(format!("name one with --trust CERT, or put it in {}", list.join(" or ")))
+            Failure::text("no certificate to trust was given").hint(format!(
+                "name one with --trust CERT, or put it in {}",
+                list.join(" or ")
+            ))
         })
     }
 }
@@ -67,11 +77,16 @@ impl TrustArgs {
 impl Trust {
     /// Whether the signatures hold over `data`, by enough certificates.
     pub fn verify(&self, what: &str, data: &[u8], signatures: &[Vec<u8>]) -> Result<Verified> {
-        self.policy.verify(data, signatures, self.at).map_err(|untrusted| {
-            Failure::untrusted(untrusted)
-                .context(format!("{what}: not signed as {} asks", self.source.display()))
-                .hint("do not use it; get the file again from where it was published")
-        })
+        self.policy
+            .verify(data, signatures, self.at)
+            .map_err(|untrusted| {
+                Failure::untrusted(untrusted)
+                    .context(format!(
+                        "{what}: not signed as {} asks",
+                        self.source.display()
+                    ))
+                    .hint("do not use it; get the file again from where it was published")
+            })
     }
 
     /// The policy itself.
@@ -114,7 +129,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     let cannot = || format!("cannot read {}", path.display());
     let len = fs::metadata(path).because(cannot())?.len();
     if len > MOST {
-        return Err(Failure::text(format!("{} is too large for a certificate", path.display())));
+        return Err(Failure::text(format!(
+            "{} is too large for a certificate",
+            path.display()
+        )));
     }
     fs::read(path).because(cannot())
 }
@@ -135,14 +153,24 @@ fn folder(path: &Path, ui: &Ui) -> Result<TrustPolicy> {
     let files = names
         .iter()
         .map(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(TrustFile { name, bytes: read(path)? })
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            Ok(TrustFile {
+                name,
+                bytes: read(path)?,
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     let (policy, unmatched) = TrustPolicy::from_files(files)
         .map_err(|error| Failure::input(error).context(path.display()))?;
     for name in unmatched {
-        ui.warn(format!("{}: it revokes none of the certificates there", path.join(name).display()));
+        ui.warn(format!(
+            "{}: it revokes none of the certificates there",
+            path.join(name).display()
+        ));
     }
     Ok(policy)
 }

@@ -14,8 +14,8 @@ use crate::disk::esp::{Esp, EspError, Volume};
 use crate::disk::gpt::{GptError, Guids, Layout};
 use crate::disk::source::{Shared, Source};
 use crate::disk::uki::{Parts, Uki, UkiError, kernel_image_size};
-use crate::disk::{bios, derive};
 use crate::disk::verity;
+use crate::disk::{bios, derive};
 
 /// FAT cannot say 1970: every file on the ESP is from 1980-01-01.
 const FAT_EPOCH: u64 = 315_532_800;
@@ -107,10 +107,17 @@ struct Boot {
 impl Disk {
     /// Plans a disk around a root file system of `root_size` bytes.
     pub fn plan(parts: BootParts, choices: Choices, root_size: u64) -> Result<Self, DiskError> {
-        let unknown = Identity { root_hash: [0; 32], bundle: [0; 32] };
+        let unknown = Identity {
+            root_hash: [0; 32],
+            bundle: [0; 32],
+        };
         let boot = Boot::plan(&parts, &choices, &unknown, 0)?;
         let layout = Layout::new(boot.esp.length(), root_size, verity::hash_size(root_size))?;
-        Ok(Disk { parts: Arc::new(parts), choices, layout })
+        Ok(Disk {
+            parts: Arc::new(parts),
+            choices,
+            layout,
+        })
     }
 
     /// Where everything lies.
@@ -142,7 +149,9 @@ impl Disk {
             root,
             verity: verity_guid,
         };
-        let ends = layout.table(&guids).write(&loader.boot_code, self.choices.mbr_active)?;
+        let ends = layout
+            .table(&guids)
+            .write(&loader.boot_code, self.choices.mbr_active)?;
         let put = |offset: u64, bytes: &[u8]| {
             write(offset, bytes).map_err(|source| DiskError::Write { offset, source })
         };
@@ -155,7 +164,9 @@ impl Disk {
             let left = usize::try_from(volume.length() - at).unwrap_or(CHUNK);
             let chunk = buf.get_mut(..left.min(CHUNK)).unwrap_or_default();
             let offset = layout.esp.offset + at;
-            volume.read_at(at, chunk).map_err(|source| DiskError::Write { offset, source })?;
+            volume
+                .read_at(at, chunk)
+                .map_err(|source| DiskError::Write { offset, source })?;
             put(offset, chunk)?;
             at += chunk.len() as u64;
         }
@@ -165,7 +176,12 @@ impl Disk {
 }
 
 impl Boot {
-    fn plan(parts: &BootParts, choices: &Choices, identity: &Identity, hidden: u32) -> Result<Self, DiskError> {
+    fn plan(
+        parts: &BootParts,
+        choices: &Choices,
+        identity: &Identity,
+        hidden: u32,
+    ) -> Result<Self, DiskError> {
         let cmdline = command_line(choices, identity);
         let grub = bios::config(&cmdline)?.into_bytes();
         let uki_parts = Parts {
@@ -198,7 +214,12 @@ impl Boot {
             (bios::CONFIG_PATH, length(&grub)),
         ];
         let esp = Esp::plan(&volume, &files)?;
-        Ok(Boot { esp, uki, parts: uki_parts, grub })
+        Ok(Boot {
+            esp,
+            uki,
+            parts: uki_parts,
+            grub,
+        })
     }
 
     fn image(self) -> Result<crate::disk::source::Pieces<'static>, DiskError> {
@@ -210,7 +231,12 @@ impl Boot {
             kernel: shared(self.parts.kernel),
         };
         let uki: Shared<'static> = Arc::new(self.uki.image(&parts)?);
-        let contents = vec![uki, Arc::clone(&parts.kernel), Arc::clone(&parts.initrd), shared(self.grub)];
+        let contents = vec![
+            uki,
+            Arc::clone(&parts.kernel),
+            Arc::clone(&parts.initrd),
+            shared(self.grub),
+        ];
         Ok(self.esp.image(contents)?)
     }
 }
@@ -222,13 +248,20 @@ fn shared(bytes: Vec<u8>) -> Shared<'static> {
 /// The kernel's command line: ours first, so that a reader of the console sees it.
 pub fn command_line(choices: &Choices, identity: &Identity) -> String {
     let bundle = crate::oci::Digest::from_bytes(identity.bundle).to_string();
-    let options = cmdline::Options { root_hash: identity.root_hash, bundle };
-    format!("{options} {}", choices.kernel_options).trim_end().to_owned()
+    let options = cmdline::Options {
+        root_hash: identity.root_hash,
+        bundle,
+    };
+    format!("{options} {}", choices.kernel_options)
+        .trim_end()
+        .to_owned()
 }
 
 /// os-release(5), for tools that list boot entries.
 fn os_release(title: &str) -> Vec<u8> {
-    let clean: String =
-        title.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '$' | '`')).collect();
+    let clean: String = title
+        .chars()
+        .filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '$' | '`'))
+        .collect();
     format!("ID=standby\nNAME=standby\nPRETTY_NAME=\"standby {clean}\"\n").into_bytes()
 }

@@ -1,6 +1,17 @@
-//! The bootable disk, a part a module. Formats know nothing of each other.
+//! The bootable disk and the formats it is made of. Each format knows nothing
+//! of the others: it takes lengths first, so that the whole disk can be laid
+//! out before any content exists, and then content by position. [`image`] puts
+//! them together.
 
+pub mod bios;
+pub mod derive;
 pub mod erofs;
+pub mod esp;
+pub mod gpt;
+pub mod image;
+pub mod output;
+pub mod source;
+pub mod uki;
 pub mod verity;
 
 /// A UUID's bytes in their usual text form, big-endian fields.
@@ -10,13 +21,3 @@ fn uuid_text(bytes: &[u8; 16]) -> String {
         .map(|range| hex.get(range).unwrap_or_default().concat())
         .join("-")
 }
-//! The bootable disk and the formats it is made of. Each format knows nothing
-//! of the others: it takes lengths first, so that the whole disk can be laid
-//! out before any content exists, and then content by position.
-
-pub mod bios;
-pub mod esp;
-pub mod gpt;
-pub mod output;
-pub mod source;
-pub mod uki;

@@ -9,6 +9,7 @@ pub mod docker;
 pub mod error;
 pub mod image;
 pub mod json;
+pub mod layer;
 pub mod layout;
 pub mod media;
 pub mod reference;
@@ -19,6 +20,3 @@ pub use digest::Digest;
 pub use error::OciError;
 pub use image::Image;
 pub use reference::Reference;
-//! Images as the Open Container Initiative defines them.
-
-pub mod layer;

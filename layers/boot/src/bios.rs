@@ -25,7 +25,8 @@ pub const GRUB_MODULES: [&str; 13] = [
 
 /// The configuration inside `core.img`: the ESP is found by its content, since a
 /// disk's number differs from machine to machine.
-pub const EARLY_CONFIG: &str = "search --no-floppy --file --set=root /standby/grub.cfg\nconfigfile /standby/grub.cfg\n";
+pub const EARLY_CONFIG: &str =
+    "search --no-floppy --file --set=root /standby/grub.cfg\nconfigfile /standby/grub.cfg\n";
 
 /// Bytes of a disk sector.
 const SECTOR: usize = 512;
@@ -82,7 +83,11 @@ pub fn core_image(program: &Path, modules: &Path, scratch: &Path) -> Result<Vec<
     std::fs::write(&config, EARLY_CONFIG).map_err(io(&config))?;
     let core = folder.path().join("core.img");
     let output = Command::new(program)
-        .args(["--format=i386-pc", "--prefix=/standby", "--compression=auto"])
+        .args([
+            "--format=i386-pc",
+            "--prefix=/standby",
+            "--compression=auto",
+        ])
         .arg("--directory")
         .arg(modules)
         .arg("--config")

@@ -343,9 +343,7 @@ fn read_data<E: From<DebError>>(
                     take(path, read_capped(&mut entry, limit).map_err(io)?)?;
                 }
             }
-            tar::EntryType::XHeader
-            | tar::EntryType::XGlobalHeader
-            | tar::EntryType::GNUSparse => {
+            tar::EntryType::XHeader | tar::EntryType::XGlobalHeader | tar::EntryType::GNUSparse => {
                 return Err(DebError::Tar("an entry of a kind that packages do not have").into());
             }
             _ => long_name = None,

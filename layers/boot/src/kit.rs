@@ -184,7 +184,9 @@ pub enum KitError {
     #[error("not a boot kit's config: {0}")]
     Config(String),
     /// From a later version of the tool.
-    #[error("the boot kit is of version {0}, this program reads version 1: make it anew, or update")]
+    #[error(
+        "the boot kit is of version {0}, this program reads version 1: make it anew, or update"
+    )]
     Newer(u32),
     /// A blob is not what the manifest says.
     #[error("boot kit: the blob of the {part} is not {expected} with {size} bytes")]
@@ -486,7 +488,9 @@ fn blob(descriptor: &Descriptor, media_type: &str, limit: u64) -> Result<Blob, K
     let digest = descriptor.digest().to_string();
     let sha256 = digest.strip_prefix("sha256:").and_then(parse_hash);
     let sha256 = sha256.ok_or_else(|| {
-        KitError::Manifest(format!("the digest {digest} is not sha256 in lower-case hex"))
+        KitError::Manifest(format!(
+            "the digest {digest} is not sha256 in lower-case hex"
+        ))
     })?;
     let size = descriptor.size();
     if size == 0 || size > limit {

@@ -247,8 +247,13 @@ impl Materials {
         if self.available.modules.len() >= MODULE_COUNT_LIMIT {
             return Err(MaterialsError::TooMany(path.to_owned()));
         }
-        let start = self.spool.stream_position().map_err(MaterialsError::Spool)?;
-        self.spool.write_all(module).map_err(MaterialsError::Spool)?;
+        let start = self
+            .spool
+            .stream_position()
+            .map_err(MaterialsError::Spool)?;
+        self.spool
+            .write_all(module)
+            .map_err(MaterialsError::Spool)?;
         self.places.insert(info.name.clone(), (start, module.len()));
         self.available.modules.insert(info.name.clone(), info);
         Ok(())
@@ -291,7 +296,9 @@ impl Materials {
     /// Makes `core.img` from the gathered GRUB modules, by running `grub_mkimage`.
     pub fn make_core_image(&mut self, grub_mkimage: &Path) -> Result<(), MaterialsError> {
         if self.grub.is_empty() {
-            return Err(MaterialsError::Missing("GRUB's i386-pc folder (grub-pc-bin)"));
+            return Err(MaterialsError::Missing(
+                "GRUB's i386-pc folder (grub-pc-bin)",
+            ));
         }
         let folder = tempfile::tempdir_in(&self.scratch).map_err(MaterialsError::Spool)?;
         for (name, bytes) in &self.grub {
@@ -400,7 +407,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, MaterialsError> {
 fn is_wanted(path: &str) -> bool {
     if let Some(name) = path.strip_prefix(GRUB) {
         return !name.contains('/')
-            && [".img", ".mod", ".lst"].iter().any(|end| name.ends_with(end));
+            && [".img", ".mod", ".lst"]
+                .iter()
+                .any(|end| name.ends_with(end));
     }
     let modules = path.strip_prefix("usr/").unwrap_or(path);
     path == STUB

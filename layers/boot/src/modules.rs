@@ -239,9 +239,8 @@ impl Walk<'_> {
                 None => needs.extend(self.by_alias(wish)),
             }
         }
-        needs.retain(|name| {
-            self.available.modules.contains_key(name) && !self.stack.contains(name)
-        });
+        needs
+            .retain(|name| self.available.modules.contains_key(name) && !self.stack.contains(name));
         needs
     }
 

@@ -52,7 +52,10 @@ const fn device(name: &'static str, reason: &'static str) -> Wanted {
 /// out; they make up most of a kernel package.
 pub const DEFAULT: &[Wanted] = &[
     // Before dm_verity, which takes the best SHA-256 there is when it starts.
-    always("sha256_ssse3", "SHA-256 with SSSE3, AVX2 or SHA-NI, for dm-verity"),
+    always(
+        "sha256_ssse3",
+        "SHA-256 with SSSE3, AVX2 or SHA-NI, for dm-verity",
+    ),
     required("virtio_pci", "the bus of every virtio device"),
     required("dm_verity", "the root's integrity"),
     required("erofs", "the root file system"),
@@ -64,7 +67,10 @@ pub const DEFAULT: &[Wanted] = &[
     device("virtio_blk", "disks: KVM"),
     device("virtio_scsi", "disks: KVM, Hetzner Cloud, Google Cloud"),
     device("virtio_mmio", "virtio without PCI: microVMs"),
-    device("sd_mod", "every disk that speaks SCSI, SATA and USB included"),
+    device(
+        "sd_mod",
+        "every disk that speaks SCSI, SATA and USB included",
+    ),
     device("ahci", "disks: SATA"),
     device("ata_piix", "disks: IDE, of older virtual machines"),
     device("nvme", "disks: NVMe, AWS"),
@@ -78,7 +84,10 @@ pub const DEFAULT: &[Wanted] = &[
     device("ehci_pci", "USB 2"),
     device("uas", "disks: USB, fast"),
     device("usb_storage", "disks: USB"),
-    device("usbhid", "USB keyboards, and the power keys of remote consoles"),
+    device(
+        "usbhid",
+        "USB keyboards, and the power keys of remote consoles",
+    ),
     device("hid_generic", "USB keyboards"),
     device("hyperv_keyboard", "keyboard: Hyper-V"),
     device("virtio_net", "network: KVM"),

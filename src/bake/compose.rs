@@ -25,11 +25,16 @@ impl Trees {
     /// for them.
     pub fn compose(self) -> Tree {
         let mut root = self.machine;
-        for (bundle, tree) in [(paths::RUNTIME_BUNDLE, self.runtime), (paths::FRONT_BUNDLE, self.front)] {
+        for (bundle, tree) in [
+            (paths::RUNTIME_BUNDLE, self.runtime),
+            (paths::FRONT_BUNDLE, self.front),
+        ] {
             let directory = root.make_directories(bundle);
             root.graft(directory, ROOTFS.as_bytes(), tree);
         }
-        let (parent, name) = paths::SNAPSHOT.rsplit_once('/').unwrap_or(("", paths::SNAPSHOT));
+        let (parent, name) = paths::SNAPSHOT
+            .rsplit_once('/')
+            .unwrap_or(("", paths::SNAPSHOT));
         let directory = root.make_directories(parent);
         root.graft(directory, name.as_bytes(), self.snapshot);
         for mount_point in paths::MOUNT_POINTS {
