@@ -1,0 +1,217 @@
+//! From a verified bundle to its disk again.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+
+use oci_spec::image::ImageManifest;
+use standby_tree::{Stores, Tree};
+
+use crate::bake::compose::{ComposeError, Trees};
+use crate::bake::decode::{DecodeError, Job, decode, stack};
+use crate::bake::kit::{BootKit, BootKitError};
+use crate::bake::root::{Root, RootError};
+use crate::bundle::Role;
+use crate::bundle::component::Component;
+use crate::bundle::statement::Listed;
+use crate::bundle::verify::Bundle;
+use crate::disk::image::{Choices, Disk, DiskError, Identity};
+use crate::oci::digest::hex;
+use crate::oci::image::Layer;
+use crate::oci::layout::parse;
+use crate::oci::{OciError, media};
+
+/// Why a disk could not be derived.
+#[derive(Debug, thiserror::Error)]
+pub enum DeriveError {
+    /// A layer does not unpack to what was signed.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A component is not of its form.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// The boot kit is not of its form.
+    #[error(transparent)]
+    Kit(#[from] BootKitError),
+    /// The trees do not fit together.
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
+    /// The root file system.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The output.
+    #[error("cannot write the disk")]
+    Write(#[source] io::Error),
+    /// A size that was signed is not what came out.
+    #[error("the {role} unpacks to {found} bytes, the statement says {signed}")]
+    Size {
+        /// Which component.
+        role: Role,
+        /// What came out.
+        found: u64,
+        /// What was signed.
+        signed: u64,
+    },
+    /// The root hash that was signed is not what came out.
+    #[error("the disk's root hash is {found}, the statement says {signed}")]
+    RootHash {
+        /// What came out.
+        found: String,
+        /// What was signed.
+        signed: String,
+    },
+}
+
+impl DeriveError {
+    /// Whether the machine is at fault, not the bundle.
+    pub fn is_environment(&self) -> bool {
+        match self {
+            DeriveError::Write(_)
+            | DeriveError::Decode(DecodeError::Scratch(_))
+            | DeriveError::Disk(DiskError::Write { .. })
+            | DeriveError::Root(RootError::Verity(_)) => true,
+            DeriveError::Oci(error) | DeriveError::Decode(DecodeError::Oci(error)) => {
+                matches!(error, OciError::Io { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Derives the disk of a bundle and checks everything that was signed of it on
+/// the way: sizes, diff IDs, root hash. With `disk` none, only checks. The
+/// blobs are hashed once more as they are read: what was verified is what is used.
+pub fn derive(
+    bundle: &Bundle,
+    threads: NonZeroUsize,
+    scratch: &(dyn Fn() -> io::Result<File> + Sync),
+    done: &(dyn Fn(u64) + Sync),
+    disk_file: Option<&File>,
+) -> Result<(), DeriveError> {
+    let stores = Mutex::new(Stores::new());
+    let part = |role: Role| -> Result<(&Component, &Listed), DeriveError> {
+        let listed = bundle.statement.components.iter().find(|listed| listed.role == role);
+        bundle.component(role).zip(listed).ok_or_else(|| {
+            OciError::invalid("the statement", format!("it has no {role}")).into()
+        })
+    };
+    let roles = [Role::Runtime, Role::Front, Role::Snapshot, Role::Machine];
+    let mut layers: Vec<(Role, Vec<Layer>)> = Vec::new();
+    for role in roles {
+        let (component, listed) = part(role)?;
+        layers.push((role, layers_of(component, listed)?));
+    }
+    let jobs: Vec<Job<'_>> = layers
+        .iter()
+        .flat_map(|(role, layers)| layers.iter().map(move |layer| (*role, layer)))
+        .map(|(role, layer)| Job { layer, copy: None, most: signed_size(bundle, role) })
+        .collect();
+    let mut decoded = decode(&jobs, threads.get(), scratch, done, &stores)?.into_iter();
+    let mut trees = Vec::new();
+    for (role, layers) in &layers {
+        let own: Vec<_> = decoded.by_ref().take(layers.len()).collect();
+        let (found, signed) = (own.iter().map(|d| d.size).sum(), signed_size(bundle, *role));
+        if found != signed {
+            return Err(DeriveError::Size { role: *role, found, signed });
+        }
+        trees.push(stack(own)?);
+    }
+    let stores = stores.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let tree = compose(trees, &stores)?;
+    let root = Root::plan(&tree, stores, &bundle.components)?;
+    drop(tree);
+    let (kit, listed) = part(Role::Kit)?;
+    let kit = BootKit::read(kit)?;
+    if kit.size != listed.unpacked_size {
+        let signed = listed.unpacked_size;
+        return Err(DeriveError::Size { role: Role::Kit, found: kit.size, signed });
+    }
+    let choices = choices(bundle);
+    let disk = Disk::plan(kit.parts, choices, root.size())?;
+    write(bundle, &root, &disk, threads, disk_file)
+}
+
+/// What the statement decides of the disk.
+pub fn choices(bundle: &Bundle) -> Choices {
+    let statement = &bundle.statement;
+    Choices {
+        kernel_options: statement.disk.kernel_options.clone(),
+        mbr_active: statement.disk.mbr_active,
+        title: title(&statement.service.name, &statement.service.version),
+    }
+}
+
+/// How a boot menu names the disk.
+pub fn title(name: &str, version: &str) -> String {
+    format!("{name} {version}")
+}
+
+fn write(
+    bundle: &Bundle,
+    root: &Root,
+    disk: &Disk,
+    threads: NonZeroUsize,
+    file: Option<&File>,
+) -> Result<(), DeriveError> {
+    let layout = disk.layout();
+    let signed = &bundle.statement.disk;
+    if let Some(file) = file {
+        file.set_len(layout.length).map_err(DeriveError::Write)?;
+    }
+    let put = |offset: u64, bytes: &[u8]| match file {
+        Some(file) => crate::bake::sparse(file)(offset, bytes),
+        None => Ok(()),
+    };
+    let at = layout.root.offset;
+    let verity = root.seal(threads, |offset, bytes| put(at + offset, bytes))?;
+    let found = hex(verity.root_hash());
+    if found != signed.root_hash || root.size() != signed.root_size || layout.length != signed.size {
+        return Err(DeriveError::RootHash { found, signed: signed.root_hash.clone() });
+    }
+    let identity = Identity { root_hash: *verity.root_hash(), bundle: *bundle.digest.as_bytes() };
+    Ok(disk.finish(&identity, verity.hash_partition(), &put)?)
+}
+
+fn compose(trees: Vec<Tree>, stores: &Stores) -> Result<Tree, DeriveError> {
+    let Ok([runtime, front, snapshot, machine]) = <[Tree; 4]>::try_from(trees) else {
+        return Err(OciError::invalid("the bundle", "it does not have four trees").into());
+    };
+    let trees = Trees { runtime, front, snapshot, machine };
+    let (run_runtime, run_front) = trees.configs(stores)?;
+    Ok(trees.compose(&run_runtime, &run_front)?)
+}
+
+fn signed_size(bundle: &Bundle, role: Role) -> u64 {
+    let listed = bundle.statement.components.iter().find(|listed| listed.role == role);
+    listed.map_or(0, |listed| listed.unpacked_size)
+}
+
+/// The tar layers of a component: media types by its manifest, diff IDs by the
+/// statement.
+fn layers_of(component: &Component, listed: &Listed) -> Result<Vec<Layer>, OciError> {
+    let what = format!("manifest {}", component.digest);
+    let manifest: ImageManifest = parse(&what, &component.manifest)?;
+    let blobs = component.blobs.get(1..).unwrap_or_default();
+    if blobs.len() != manifest.layers().len() || blobs.len() != listed.diff_ids.len() {
+        return Err(OciError::invalid(what, "its layers are not as many as the signed diff IDs"));
+    }
+    let parts = manifest.layers().iter().zip(blobs).zip(&listed.diff_ids);
+    parts
+        .map(|((descriptor, (digest, blob)), diff_id)| {
+            let media_type = descriptor.media_type().to_string();
+            let compression = media::layer_compression(&media_type)
+                .ok_or_else(|| OciError::MediaType { what: what.clone(), media_type })?;
+            Ok(Layer {
+                digest: *digest,
+                size: blob.len(),
+                compression,
+                diff_id: *diff_id,
+                blob: blob.clone(),
+            })
+        })
+        .collect()
+}
