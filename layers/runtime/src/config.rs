@@ -81,7 +81,11 @@ impl Config<'_> {
             .collect();
         // Root has its capabilities by being root. Any other user keeps them over
         // execve only as ambient ones, which must be inheritable too.
-        let kept: &[&str] = if self.user.uid == 0 { &[] } else { self.capabilities };
+        let kept: &[&str] = if self.user.uid == 0 {
+            &[]
+        } else {
+            self.capabilities
+        };
         json!({
             "terminal": false,
             "user": {

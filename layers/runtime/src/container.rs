@@ -148,6 +148,7 @@ pub fn runtime(
     mounts.extend(settings.writable.iter().map(|(path, bytes)| Mount::Tmpfs {
         path: path.clone(),
         bytes: *bytes,
+        mode: mode(tree, path),
     }));
     let capabilities: &[&str] = match (user.uid, settings.port) {
         (0, _) => &ROOT_CAPABILITIES,
@@ -197,6 +198,7 @@ pub fn front(
     let tmpfs = |path: &str, bytes| Mount::Tmpfs {
         path: path.to_owned(),
         bytes,
+        mode: 0o700,
     };
     let config = Config {
         name: "front",
@@ -243,6 +245,15 @@ fn finish(
         mounts: config.mounts,
         working_folder: config.folder,
     })
+}
+
+/// The permissions of a writable folder: the image's own (`/tmp` is 1777), but its
+/// owner, the process, may always write.
+fn mode(tree: &Tree, path: &str) -> u16 {
+    match tree.resolve(path.as_bytes(), true) {
+        Ok(id) if tree.node(id).is_directory() => tree.node(id).meta.mode | 0o700,
+        _ => 0o755,
+    }
 }
 
 fn warnings(image: &ImageConfiguration, settings: &Settings) -> Vec<Warning> {

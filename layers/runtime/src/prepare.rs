@@ -40,7 +40,10 @@ fn refused(path: &str, reason: impl ToString) -> RuntimeError {
 fn folder(tree: &mut Tree, path: &str) -> Result<NodeId, RuntimeError> {
     let mut at = Tree::ROOT;
     let mut so_far = String::new();
-    for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
+    for name in path
+        .split('/')
+        .filter(|name| !name.is_empty() && *name != ".")
+    {
         so_far.push('/');
         so_far.push_str(name);
         at = match tree.resolve(so_far.as_bytes(), true) {
@@ -51,7 +54,10 @@ fn folder(tree: &mut Tree, path: &str) -> Result<NodeId, RuntimeError> {
                 tree.insert(at, name.as_bytes(), node)
             }
             Err(ResolveError::NotFound) => {
-                return Err(refused(path, format!("'{so_far}' is a link that leads nowhere")));
+                return Err(refused(
+                    path,
+                    format!("'{so_far}' is a link that leads nowhere"),
+                ));
             }
             Err(error) => return Err(refused(path, error)),
         };
@@ -61,7 +67,12 @@ fn folder(tree: &mut Tree, path: &str) -> Result<NodeId, RuntimeError> {
 
 /// A regular file at `path`. A link there is replaced: it may lead into a folder
 /// that is empty at run time. With `fill_empty`, so is an empty file.
-fn file(tree: &mut Tree, path: &str, content: Content, fill_empty: bool) -> Result<(), RuntimeError> {
+fn file(
+    tree: &mut Tree,
+    path: &str,
+    content: Content,
+    fill_empty: bool,
+) -> Result<(), RuntimeError> {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let parent = folder(tree, parent)?;
     if let Some(id) = tree.child(parent, name.as_bytes()) {
@@ -71,6 +82,10 @@ fn file(tree: &mut Tree, path: &str, content: Content, fill_empty: bool) -> Resu
             _ => return Err(refused(path, "it is neither a file nor a link")),
         }
     }
-    tree.insert(parent, name.as_bytes(), Node::new(Meta::new(0o644), Kind::File(content)));
+    tree.insert(
+        parent,
+        name.as_bytes(),
+        Node::new(Meta::new(0o644), Kind::File(content)),
+    );
     Ok(())
 }

@@ -41,7 +41,10 @@ pub(crate) fn environment(
         ("HOME".to_owned(), user.home.clone()),
     ]);
     let config = image.config().as_ref();
-    for entry in config.and_then(|config| config.env().as_deref()).unwrap_or_default() {
+    for entry in config
+        .and_then(|config| config.env().as_deref())
+        .unwrap_or_default()
+    {
         match entry.split_once('=') {
             Some((name, value)) if !name.is_empty() && !entry.contains('\0') => {
                 all.insert(name.to_owned(), value.to_owned());
@@ -82,7 +85,10 @@ pub(crate) fn stop_signal(image: &ImageConfiguration) -> Result<String, RuntimeE
     let word = signal.strip_prefix("SIG").unwrap_or(signal);
     let named = !word.is_empty()
         && word.len() <= 9
-        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-'));
+        && word.starts_with(|first: char| first.is_ascii_alphabetic())
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-'));
     match signal.parse::<u8>() {
         Ok(1..=64) => Ok(signal.to_owned()),
         Err(_) if named => Ok(format!("SIG{}", word.to_ascii_uppercase())),

@@ -46,7 +46,9 @@ pub(crate) fn resolve(text: &str, tree: &Tree, stores: &Stores) -> Result<User, 
         (None, Some(entry)) => (primary, memberships(&groups, &entry.name)),
         (None, None) => (primary, Vec::new()),
     };
-    let home = entry.map(|entry| entry.home).filter(|home| home.starts_with('/'));
+    let home = entry
+        .map(|entry| entry.home)
+        .filter(|home| home.starts_with('/'));
     Ok(User {
         uid,
         gid,
@@ -74,7 +76,10 @@ fn unknown(kind: &'static str, name: &str, file: &'static str) -> RuntimeError {
 fn number(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     // The kernel takes the last number for 'unchanged'.
-    digits.then(|| text.parse().ok()).flatten().filter(|id| *id != u32::MAX)
+    digits
+        .then(|| text.parse().ok())
+        .flatten()
+        .filter(|id| *id != u32::MAX)
 }
 
 /// A name first, then a number: as container runtimes have it.
@@ -86,7 +91,12 @@ fn find_user(passwd: &str, wanted: &str) -> Option<Entry> {
             let uid = number(fields.nth(1)?)?;
             let gid = number(fields.next()?)?;
             let home = fields.nth(1).unwrap_or_default().to_owned();
-            Some(Entry { name, uid, gid, home })
+            Some(Entry {
+                name,
+                uid,
+                gid,
+                home,
+            })
         })
     };
     entries()
@@ -173,7 +183,11 @@ mod tests {
 
     #[test]
     fn unknown_names() {
-        assert!(user("nobody").unwrap_err().contains("'nobody' is not in the image's /etc/passwd"));
+        assert!(
+            user("nobody")
+                .unwrap_err()
+                .contains("'nobody' is not in the image's /etc/passwd")
+        );
         assert!(user("web:none").unwrap_err().contains("group 'none'"));
         assert!(user("4294967295").is_err());
         assert!(user("+1").is_err());
