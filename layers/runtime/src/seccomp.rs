@@ -282,7 +282,6 @@ const COMMUNICATION: &[&str] = &[
     "io_pgetevents",
     "io_setup",
     "io_submit",
-    "ipc",
     "listen",
     "mq_getsetattr",
     "mq_notify",
