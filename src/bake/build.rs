@@ -78,7 +78,7 @@ pub struct Tools<'a> {
     /// The disk, empty and sparse.
     pub disk: &'a File,
     /// Signs the statement: one packet a signature.
-    pub sign: &'a dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, BuildError>,
+    pub sign: &'a (dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, BuildError> + Sync),
 }
 
 /// What came of it.
@@ -142,7 +142,10 @@ impl BuildError {
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        BuildError::Input { what: what.into(), source: source.into() }
+        BuildError::Input {
+            what: what.into(),
+            source: source.into(),
+        }
     }
 }
 
@@ -185,7 +188,10 @@ impl Growing<'_> {
 }
 
 fn write_bundle(source: io::Error) -> BuildError {
-    BuildError::Write { what: "the bundle", source }
+    BuildError::Write {
+        what: "the bundle",
+        source,
+    }
 }
 
 /// Jobs for layers, each copied once, to where the bundle has its place.
@@ -194,7 +200,9 @@ fn jobs<'a>(layers: &'a [Layer], mut places: HashMap<Digest, u64>, file: &'a Fil
         .iter()
         .map(|layer| Job {
             layer,
-            copy: places.remove(&layer.digest).map(|offset| Copy { file, offset }),
+            copy: places
+                .remove(&layer.digest)
+                .map(|offset| Copy { file, offset }),
             most: MOST_UNPACKED,
         })
         .collect()
@@ -217,7 +225,13 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
     let (make_front, make_snapshot) = (inputs.make_front, inputs.make_snapshot);
     let (decoded, others) = std::thread::scope(|scope| {
         let run = |jobs: &[Job<'_>]| {
-            decode(jobs, tools.threads.get(), tools.scratch, tools.progress, &stores)
+            decode(
+                jobs,
+                tools.threads.get(),
+                tools.scratch,
+                tools.progress,
+                &stores,
+            )
         };
         let decoding = scope.spawn(move || run(&runtime_jobs));
         let others = (|| -> Result<_, BuildError> {
@@ -230,9 +244,21 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
             let layers = [snapshot];
             let places = bundle.component(&snapshot_component, &layers)?;
             let snapshot_layers = run(&jobs(&layers, places, &file))?;
-            Ok((front, front_component, front_layers, snapshot_component, snapshot_layers, layers))
+            Ok((
+                front,
+                front_component,
+                front_layers,
+                snapshot_component,
+                snapshot_layers,
+                layers,
+            ))
         })();
-        (decoding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), others)
+        (
+            decoding
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            others,
+        )
     });
     let decoded = decoded?;
     let (front, front_component, front_layers, snapshot_component, snapshot_layers, [snapshot]) =
@@ -250,8 +276,7 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
             &stores,
             &inputs.settings,
         )?;
-        let front =
-            standby_runtime::front(&front.config, &front_tree, &inputs.front)?;
+        let front = standby_runtime::front(&front.config, &front_tree, &inputs.front)?;
         (runtime, front)
     };
     let table = ServiceTable {
@@ -267,7 +292,9 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
             health: inputs.health,
             isolated: inputs.settings.isolated,
         },
-        front: standby_contract::service::Front { hosts: inputs.hosts },
+        front: standby_contract::service::Front {
+            hosts: inputs.hosts,
+        },
     };
     let machine = Machine {
         table: &table,
@@ -277,7 +304,11 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
     };
     let (machine_component, machine_layer) = machine.component(&runtime.as_subject())?;
     bundle.component(&machine_component, &[])?;
-    let machine_jobs = [Job { layer: &machine_layer, copy: None, most: MOST_UNPACKED }];
+    let machine_jobs = [Job {
+        layer: &machine_layer,
+        copy: None,
+        most: MOST_UNPACKED,
+    }];
     let machine_layers = decode(&machine_jobs, 1, tools.scratch, &|_| {}, &stores)?;
     let machine_size = size(&machine_layers);
     let trees = Trees {
@@ -288,13 +319,25 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
     };
     let stores = stores.into_inner().unwrap_or_else(PoisonError::into_inner);
     let tree = trees.compose(&run_runtime.config, &run_front.config)?;
-    let components =
-        [runtime, inputs.kit.component, front_component, snapshot_component, machine_component];
+    let components = [
+        runtime,
+        inputs.kit.component,
+        front_component,
+        snapshot_component,
+        machine_component,
+    ];
 
     let root = Root::plan(&tree, stores, &components)?;
     drop(tree);
     let disk = Disk::plan(inputs.kit.parts, inputs.choices.clone(), root.size())?;
-    let verity = seal(&root, &disk, tools)?;
+    let write_disk = |source| BuildError::Write {
+        what: "the disk",
+        source,
+    };
+    let raw = crate::bake::sparse(tools.disk, disk.layout().length).map_err(write_disk)?;
+    let at = disk.layout().root.offset;
+    let emit = |offset: u64, bytes: &[u8]| crate::bake::put(&raw, at + offset, bytes);
+    let verity = root.seal(tools.threads, emit)?;
     let diff_ids = |layers: &[Layer]| layers.iter().map(|layer| layer.diff_id).collect();
     let [runtime_c, kit_c, front_c, snapshot_c, machine_c] = &components;
     let statement = Statement {
@@ -329,20 +372,19 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
     bundle.contents.finish()?;
     bundle.rest()?;
     let bundle_size = bundle.writer.finish().map_err(write_bundle)?;
-    let identity = Identity { root_hash: *verity.root_hash(), bundle: *digest.as_bytes() };
-    let sink = crate::bake::sparse(tools.disk);
-    disk.finish(&identity, verity.hash_partition(), &sink)?;
+    let identity = Identity {
+        root_hash: *verity.root_hash(),
+        bundle: *digest.as_bytes(),
+    };
+    let put = |offset: u64, bytes: &[u8]| crate::bake::put(&raw, offset, bytes);
+    disk.finish(&identity, verity.hash_partition(), &put)?;
     let warnings = warnings([run_runtime, run_front]);
-    Ok(Built { statement, digest, bundle_size, warnings })
-}
-
-fn seal(root: &Root, disk: &Disk, tools: &Tools<'_>) -> Result<crate::disk::verity::Verity, BuildError> {
-    let layout = disk.layout();
-    let length = tools.disk.set_len(layout.length);
-    length.map_err(|source| BuildError::Write { what: "the disk", source })?;
-    let sink = crate::bake::sparse(tools.disk);
-    let at = layout.root.offset;
-    Ok(root.seal(tools.threads, |offset, bytes| sink(at + offset, bytes))?)
+    Ok(Built {
+        statement,
+        digest,
+        bundle_size,
+        warnings,
+    })
 }
 
 fn size(layers: &[Decoded]) -> u64 {
@@ -350,7 +392,10 @@ fn size(layers: &[Decoded]) -> u64 {
 }
 
 fn warnings(containers: [Container; 2]) -> Vec<Warning> {
-    containers.into_iter().flat_map(|container| container.warnings).collect()
+    containers
+        .into_iter()
+        .flat_map(|container| container.warnings)
+        .collect()
 }
 
 /// The name under which podman and others load an image of the bundle.

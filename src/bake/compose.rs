@@ -52,13 +52,17 @@ impl Trees {
     pub fn configs(&self, stores: &Stores) -> Result<(Vec<u8>, Vec<u8>), ComposeError> {
         let read = |bundle: &str| {
             let path = format!("{bundle}/config.json");
-            self.machine_file(&path, stores).map_err(|source| ComposeError::Machine { path, source })
+            self.machine_file(&path, stores)
+                .map_err(|source| ComposeError::Machine { path, source })
         };
         Ok((read(paths::RUNTIME_BUNDLE)?, read(paths::FRONT_BUNDLE)?))
     }
 
     fn machine_file(&self, path: &str, stores: &Stores) -> io::Result<Vec<u8>> {
-        let id = self.machine.resolve(path.as_bytes(), false).map_err(io::Error::other)?;
+        let id = self
+            .machine
+            .resolve(path.as_bytes(), false)
+            .map_err(io::Error::other)?;
         let Kind::File(content) = &self.machine.node(id).kind else {
             return Err(io::Error::other("it is not a regular file"));
         };
@@ -85,7 +89,9 @@ impl Trees {
             let directory = root.make_directories(bundle);
             root.graft(directory, ROOTFS.as_bytes(), tree);
         }
-        let (parent, name) = paths::SNAPSHOT.rsplit_once('/').unwrap_or(("", paths::SNAPSHOT));
+        let (parent, name) = paths::SNAPSHOT
+            .rsplit_once('/')
+            .unwrap_or(("", paths::SNAPSHOT));
         let directory = root.make_directories(parent);
         root.graft(directory, name.as_bytes(), self.snapshot);
         for mount_point in paths::MOUNT_POINTS {

@@ -94,10 +94,15 @@ pub fn derive(
 ) -> Result<(), DeriveError> {
     let stores = Mutex::new(Stores::new());
     let part = |role: Role| -> Result<(&Component, &Listed), DeriveError> {
-        let listed = bundle.statement.components.iter().find(|listed| listed.role == role);
-        bundle.component(role).zip(listed).ok_or_else(|| {
-            OciError::invalid("the statement", format!("it has no {role}")).into()
-        })
+        let listed = bundle
+            .statement
+            .components
+            .iter()
+            .find(|listed| listed.role == role);
+        bundle
+            .component(role)
+            .zip(listed)
+            .ok_or_else(|| OciError::invalid("the statement", format!("it has no {role}")).into())
     };
     let roles = [Role::Runtime, Role::Front, Role::Snapshot, Role::Machine];
     let mut layers: Vec<(Role, Vec<Layer>)> = Vec::new();
@@ -108,7 +113,11 @@ pub fn derive(
     let jobs: Vec<Job<'_>> = layers
         .iter()
         .flat_map(|(role, layers)| layers.iter().map(move |layer| (*role, layer)))
-        .map(|(role, layer)| Job { layer, copy: None, most: signed_size(bundle, role) })
+        .map(|(role, layer)| Job {
+            layer,
+            copy: None,
+            most: signed_size(bundle, role),
+        })
         .collect();
     let mut decoded = decode(&jobs, threads.get(), scratch, done, &stores)?.into_iter();
     let mut trees = Vec::new();
@@ -116,7 +125,11 @@ pub fn derive(
         let own: Vec<_> = decoded.by_ref().take(layers.len()).collect();
         let (found, signed) = (own.iter().map(|d| d.size).sum(), signed_size(bundle, *role));
         if found != signed {
-            return Err(DeriveError::Size { role: *role, found, signed });
+            return Err(DeriveError::Size {
+                role: *role,
+                found,
+                signed,
+            });
         }
         trees.push(stack(own)?);
     }
@@ -128,7 +141,11 @@ pub fn derive(
     let kit = BootKit::read(kit)?;
     if kit.size != listed.unpacked_size {
         let signed = listed.unpacked_size;
-        return Err(DeriveError::Size { role: Role::Kit, found: kit.size, signed });
+        return Err(DeriveError::Size {
+            role: Role::Kit,
+            found: kit.size,
+            signed,
+        });
     }
     let choices = choices(bundle);
     let disk = Disk::plan(kit.parts, choices, root.size())?;
@@ -159,20 +176,28 @@ fn write(
 ) -> Result<(), DeriveError> {
     let layout = disk.layout();
     let signed = &bundle.statement.disk;
-    if let Some(file) = file {
-        file.set_len(layout.length).map_err(DeriveError::Write)?;
-    }
-    let put = |offset: u64, bytes: &[u8]| match file {
-        Some(file) => crate::bake::sparse(file)(offset, bytes),
+    let raw = file
+        .map(|file| crate::bake::sparse(file, layout.length))
+        .transpose();
+    let raw = raw.map_err(DeriveError::Write)?;
+    let put = |offset: u64, bytes: &[u8]| match &raw {
+        Some(raw) => crate::bake::put(raw, offset, bytes),
         None => Ok(()),
     };
     let at = layout.root.offset;
     let verity = root.seal(threads, |offset, bytes| put(at + offset, bytes))?;
     let found = hex(verity.root_hash());
-    if found != signed.root_hash || root.size() != signed.root_size || layout.length != signed.size {
-        return Err(DeriveError::RootHash { found, signed: signed.root_hash.clone() });
+    if found != signed.root_hash || root.size() != signed.root_size || layout.length != signed.size
+    {
+        return Err(DeriveError::RootHash {
+            found,
+            signed: signed.root_hash.clone(),
+        });
     }
-    let identity = Identity { root_hash: *verity.root_hash(), bundle: *bundle.digest.as_bytes() };
+    let identity = Identity {
+        root_hash: *verity.root_hash(),
+        bundle: *bundle.digest.as_bytes(),
+    };
     Ok(disk.finish(&identity, verity.hash_partition(), &put)?)
 }
 
@@ -180,13 +205,22 @@ fn compose(trees: Vec<Tree>, stores: &Stores) -> Result<Tree, DeriveError> {
     let Ok([runtime, front, snapshot, machine]) = <[Tree; 4]>::try_from(trees) else {
         return Err(OciError::invalid("the bundle", "it does not have four trees").into());
     };
-    let trees = Trees { runtime, front, snapshot, machine };
+    let trees = Trees {
+        runtime,
+        front,
+        snapshot,
+        machine,
+    };
     let (run_runtime, run_front) = trees.configs(stores)?;
     Ok(trees.compose(&run_runtime, &run_front)?)
 }
 
 fn signed_size(bundle: &Bundle, role: Role) -> u64 {
-    let listed = bundle.statement.components.iter().find(|listed| listed.role == role);
+    let listed = bundle
+        .statement
+        .components
+        .iter()
+        .find(|listed| listed.role == role);
     listed.map_or(0, |listed| listed.unpacked_size)
 }
 
@@ -197,14 +231,20 @@ fn layers_of(component: &Component, listed: &Listed) -> Result<Vec<Layer>, OciEr
     let manifest: ImageManifest = parse(&what, &component.manifest)?;
     let blobs = component.blobs.get(1..).unwrap_or_default();
     if blobs.len() != manifest.layers().len() || blobs.len() != listed.diff_ids.len() {
-        return Err(OciError::invalid(what, "its layers are not as many as the signed diff IDs"));
+        return Err(OciError::invalid(
+            what,
+            "its layers are not as many as the signed diff IDs",
+        ));
     }
     let parts = manifest.layers().iter().zip(blobs).zip(&listed.diff_ids);
     parts
         .map(|((descriptor, (digest, blob)), diff_id)| {
             let media_type = descriptor.media_type().to_string();
-            let compression = media::layer_compression(&media_type)
-                .ok_or_else(|| OciError::MediaType { what: what.clone(), media_type })?;
+            let compression =
+                media::layer_compression(&media_type).ok_or_else(|| OciError::MediaType {
+                    what: what.clone(),
+                    media_type,
+                })?;
             Ok(Layer {
                 digest: *digest,
                 size: blob.len(),

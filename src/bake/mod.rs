@@ -13,44 +13,29 @@ pub mod build;
 pub mod compose;
 pub mod decode;
 pub mod derive;
+pub mod front;
 pub mod kit;
 pub mod machine;
 pub mod root;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
-/// Bytes of a block that may stay a hole.
-const HOLE: usize = 4096;
+use crate::disk::output::{DiskSink, OutputError, Raw};
 
-/// Writes into a sparse file that reads as zeros where nothing was written:
-/// blocks of zeros are left out.
-fn sparse(file: &File) -> impl Fn(u64, &[u8]) -> io::Result<()> + Sync + '_ {
-    move |offset, bytes| {
-        let mut at = offset;
-        let mut run = 0;
-        for block in bytes.chunks(HOLE) {
-            if block.iter().all(|byte| *byte == 0) {
-                write_run(file, bytes, offset, at, &mut run)?;
-                at += block.len() as u64;
-            } else {
-                run += block.len();
-                at += block.len() as u64;
-            }
-        }
-        write_run(file, bytes, offset, at, &mut run)
-    }
+/// A sparse disk of `length` bytes in an empty file.
+fn sparse(file: &File, length: u64) -> io::Result<Raw> {
+    Raw::new(file.try_clone()?, length).map_err(unwrap_io)
 }
 
-/// Writes the `run` bytes that end before `end`.
-fn write_run(file: &File, bytes: &[u8], offset: u64, end: u64, run: &mut usize) -> io::Result<()> {
-    if *run == 0 {
-        return Ok(());
+fn put(raw: &Raw, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    raw.write_at(offset, bytes).map_err(unwrap_io)
+}
+
+/// The system's own error where there is one: it says 'no space left'.
+fn unwrap_io(error: OutputError) -> io::Error {
+    match error {
+        OutputError::Write { source, .. } => source,
+        other => io::Error::other(other),
     }
-    let stop = usize::try_from(end - offset).unwrap_or(0);
-    let slice = bytes.get(stop.saturating_sub(*run)..stop).unwrap_or_default();
-    let start = end - *run as u64;
-    *run = 0;
-    file.write_all_at(slice, start)
 }

@@ -81,8 +81,6 @@ pub struct Container {
     pub stop_signal: String,
     /// What a person should look at; nothing that stops a build.
     pub warnings: Vec<Warning>,
-    pub(crate) mounts: Vec<Mount>,
-    pub(crate) working_folder: String,
 }
 
 /// What a person should look at.
@@ -242,8 +240,6 @@ fn finish(
         user: config.user,
         stop_signal: config.stop_signal,
         warnings,
-        mounts: config.mounts,
-        working_folder: config.folder,
     })
 }
 

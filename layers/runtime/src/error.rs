@@ -53,6 +53,9 @@ pub enum RuntimeError {
         /// Why.
         source: io::Error,
     },
+    /// A `config.json` that is not of ours.
+    #[error("the container's configuration cannot be read")]
+    Config(#[source] serde_json::Error),
     /// The configuration cannot be written as JSON.
     #[error("the container's configuration cannot be written")]
     Json(#[source] serde_json::Error),

@@ -2,30 +2,52 @@
 //! be there already. The image in the bundle stays as it is; this is its tree on
 //! the disk.
 
+use serde::Deserialize;
+use standby_contract::paths;
 use standby_tree::{Content, Kind, Meta, Node, NodeId, ResolveError, Tree};
 
-use crate::container::Container;
 use crate::error::RuntimeError;
-use crate::mounts::{KERNEL_FOLDERS, Mount};
+use crate::mounts::KERNEL_FOLDERS;
 
 const HOSTS: &[u8] = b"127.0.0.1 localhost\n::1 localhost\n";
 
-/// Gives the image's tree the mount points of a container, its working folder,
-/// and an `/etc/hosts` that knows localhost if it has none or an empty one.
-pub fn prepare(tree: &mut Tree, container: &Container) -> Result<(), RuntimeError> {
+/// What is read of a `config.json`.
+#[derive(Deserialize)]
+struct Config {
+    process: Process,
+    mounts: Vec<Mount>,
+}
+
+#[derive(Deserialize)]
+struct Process {
+    cwd: String,
+}
+
+#[derive(Deserialize)]
+struct Mount {
+    destination: String,
+    source: String,
+}
+
+/// Gives the image's tree the mount points that a `config.json` of ours names,
+/// its working folder, and an `/etc/hosts` that knows localhost if it has none
+/// or an empty one.
+pub fn prepare(tree: &mut Tree, config: &[u8]) -> Result<(), RuntimeError> {
+    let config: Config = serde_json::from_slice(config).map_err(RuntimeError::Config)?;
     for path in KERNEL_FOLDERS {
         folder(tree, path)?;
     }
-    for mount in &container.mounts {
-        match mount {
-            Mount::Tmpfs { path, .. } | Mount::Folder { path, .. } => {
-                // Below a tmpfs the container runtime makes it.
-                folder(tree, path)?;
-            }
-            Mount::File { path, .. } => file(tree, path, Content::empty(), false)?,
+    for mount in &config.mounts {
+        let path = mount.destination.as_str();
+        let inside = |kernel: &str| path.strip_prefix(kernel).is_some_and(|p| p.starts_with('/'));
+        if mount.source == paths::RESOLV_CONF {
+            file(tree, path, Content::empty(), false)?;
+        } else if !KERNEL_FOLDERS.iter().any(|kernel| inside(kernel)) {
+            // Below a file system of the kernel the container runtime makes it.
+            folder(tree, path)?;
         }
     }
-    folder(tree, &container.working_folder)?;
+    folder(tree, &config.process.cwd)?;
     file(tree, "/etc/hosts", HOSTS.to_vec().into(), true)
 }
 

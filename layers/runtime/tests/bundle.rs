@@ -189,7 +189,7 @@ fn the_tree_gets_its_mount_points() {
     let link = Node::new(Meta::new(0o777), Kind::Symlink((*b"../run/gone").into()));
     tree.insert(etc, b"resolv.conf", link);
     let container = runtime(&image(WEB), &tree, &Stores::new(), &settings()).unwrap();
-    prepare(&mut tree, &container).unwrap();
+    prepare(&mut tree, &container.config).unwrap();
     insta::assert_snapshot!(tree.dump());
     assert!(tree.child(var, b"lib").is_some());
 }
@@ -199,7 +199,7 @@ fn a_mount_point_in_the_way() {
     let mut tree = tree();
     tree.put_file("/srv/links", 0o644, b"a file".to_vec());
     let container = runtime(&image(WEB), &tree, &Stores::new(), &settings()).unwrap();
-    let error = prepare(&mut tree, &container).unwrap_err();
+    let error = prepare(&mut tree, &container.config).unwrap_err();
     assert!(matches!(error, RuntimeError::MountPoint { .. }));
     assert_eq!(
         error.to_string(),

@@ -79,7 +79,7 @@ fn run(mut tree: Tree, container: &Container, name: &str) -> Output {
         "nameserver 192.0.2.53\n",
     )
     .unwrap();
-    prepare(&mut tree, container).unwrap();
+    prepare(&mut tree, &container.config).unwrap();
     unpack(&tree, &folder.path().join("rootfs"));
 
     let mut config: serde_json::Value = serde_json::from_slice(&container.config).unwrap();

@@ -1,0 +1,522 @@
+//! `standby build`: bakes the bundle and the disk.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use serde_json::json;
+use standby_contract::service::Signer;
+use standby_keys::SignerKey;
+use standby_snapshot::Snapshot;
+
+use crate::bake::build::{BuildError, Built, Inputs, Tools, build};
+use crate::bake::front::{FrontFiles, compressed, from_binary, over_image};
+use crate::bake::kit::BootKit;
+use crate::bake::machine::Probe;
+use crate::bundle::component::{ArtifactLayer, Component, Role, SNAPSHOT};
+use crate::bundle::statement::Service;
+use crate::cli::disk::{Format, convert};
+use crate::cli::keys::make_folder;
+use crate::cli::open::{open_image, open_layout};
+use crate::cli::output::{Output, refuse_existing, scratch};
+use crate::cli::signer::SignerArgs;
+use crate::disk::image::Choices;
+use crate::error::{Failure, IoContext, Kind, Result};
+use crate::oci::image::Platform;
+use crate::oci::{Digest, Image, media};
+use crate::plan::{FileKind, FrontSource, Plan, RuntimeNetwork, Timestamp};
+use crate::ui::{Ui, bytes};
+
+/// Where Debian and most others keep the machine's CA certificates.
+const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Bytes of a Caddyfile, a maintenance page or CA certificates.
+const MOST_TEXT: u64 = 8 << 20;
+/// Kernel options of every disk: both consoles, and no reboot loop.
+const KERNEL_OPTIONS: &str = "ro console=tty0 console=ttyS0,115200n8 loglevel=4";
+
+/// Bake a signed bundle and its bootable disk from standby.toml
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  standby build -f standby.toml -o out --signer-key signer.key.pgp")]
+pub struct BuildArgs {
+    /// The plan
+    #[arg(short, long, value_name = "FILE", default_value = "standby.toml")]
+    file: PathBuf,
+    /// Folder for the results; made if it does not exist
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    signer: SignerArgs,
+    /// Form of the disk
+    #[arg(long, value_enum, default_value_t = Format::Raw)]
+    format: Format,
+    /// When the bundle counts as made (RFC 3339)
+    /// [default: the plan's, then SOURCE_DATE_EPOCH, then now]
+    #[arg(long, value_name = "TIME")]
+    created: Option<String>,
+    /// Sequence of the bundle, instead of the plan's
+    #[arg(long, value_name = "N")]
+    sequence: Option<u64>,
+    /// Run no program: do not let Caddy check its Caddyfile
+    #[arg(long)]
+    no_exec: bool,
+    /// Replace existing files
+    #[arg(long)]
+    force: bool,
+    /// Threads that hash and unpack [default: one a CPU]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
+
+/// The files of a build.
+struct Targets {
+    bundle: PathBuf,
+    disk: PathBuf,
+    sums: PathBuf,
+    signature: PathBuf,
+}
+
+impl BuildArgs {
+    /// Runs the verb.
+    pub fn run(&self, ui: &Ui) -> Result {
+        let now = SystemTime::now();
+        let plan = load_plan(&self.file)?;
+        let base = folder(&self.file);
+        let created = self.created(&plan, now)?;
+        let key = self.signer.load(now, ui)?;
+        let targets = self.targets(&plan);
+        for target in [&targets.bundle, &targets.disk, &targets.sums, &targets.signature] {
+            refuse_existing(target, self.force)?;
+        }
+        let inputs = self.inputs(&plan, &base, created, &key, ui)?;
+        make_folder(&self.output)?;
+        let bundle = Output::create(&targets.bundle, self.force)?;
+        let disk = Output::create(&targets.disk, self.force)?;
+        let raw = match self.format {
+            Format::Raw => Arc::clone(disk.file()),
+            _ => Arc::new(scratch(&self.output).because("cannot make a temporary file")?),
+        };
+        let stored = inputs.runtime.layers.iter().map(|layer| layer.size).sum();
+        let progress = ui.progress("baking", stored);
+        let tools = Tools {
+            threads: threads(self.jobs),
+            scratch: &|| scratch(&self.output),
+            progress: &|bytes| progress.add(bytes),
+            bundle: Arc::clone(bundle.file()),
+            disk: &raw,
+            sign: &|statement| {
+                let packet = key.sign_detached(statement, now, false);
+                packet.map(|p| vec![p]).map_err(|e| BuildError::input("cannot sign", e))
+            },
+        };
+        let built = build(inputs, &tools).map_err(|error| failure(error, &self.output))?;
+        drop(progress);
+        for warning in &built.warnings {
+            ui.warn(warning);
+        }
+        convert(&raw, disk.file(), self.format, tools.threads)
+            .map_err(|error| failure(error, &self.output))?;
+        self.finish(&targets, bundle, disk, &key, now, &built, ui)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn finish(
+        &self,
+        targets: &Targets,
+        bundle: Output,
+        disk: Output,
+        key: &SignerKey,
+        now: SystemTime,
+        built: &Built,
+        ui: &Ui,
+    ) -> Result {
+        let sums = sums(&[&bundle, &disk])?;
+        let signature = key.sign_detached(sums.as_bytes(), now, true).map_err(Failure::input)?;
+        let sums_file = Output::create(&targets.sums, self.force)?;
+        (&**sums_file.file()).write_all(sums.as_bytes()).because("cannot write SHA256SUMS")?;
+        let signature_file = Output::create(&targets.signature, self.force)?;
+        (&**signature_file.file()).write_all(&signature).because("cannot write SHA256SUMS.asc")?;
+        for output in [bundle, disk, sums_file, signature_file] {
+            output.commit()?;
+        }
+        let statement = &built.statement;
+        ui.value(&json!({
+            "bundle": targets.bundle, "bundle_size": built.bundle_size,
+            "bundle_digest": built.digest, "disk": targets.disk,
+            "disk_size": statement.disk.size, "root_hash": statement.disk.root_hash,
+            "sums": targets.sums, "signer": statement.signer,
+            "milliseconds": u64::try_from(ui.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }));
+        ui.table(&[
+            ("bundle", format!("{} ({})", targets.bundle.display(), bytes(built.bundle_size))),
+            ("disk", format!("{} ({})", targets.disk.display(), bytes(statement.disk.size))),
+            ("sums", format!("{} and .asc", targets.sums.display())),
+            ("bundle digest", built.digest.to_string()),
+            ("root hash", statement.disk.root_hash.clone()),
+            ("signed by", signer_text(statement.signer.as_ref())),
+        ]);
+        Ok(())
+    }
+
+    fn targets(&self, plan: &Plan) -> Targets {
+        let stem = format!("{}-{}", plan.service.name, plan.service.version);
+        let at = |name: String| self.output.join(name);
+        Targets {
+            bundle: at(format!("{stem}.oci.tar")),
+            disk: at(format!("{stem}.{}", self.format.extension())),
+            sums: at("SHA256SUMS".into()),
+            signature: at("SHA256SUMS.asc".into()),
+        }
+    }
+
+    fn created(&self, plan: &Plan, now: SystemTime) -> Result<Timestamp> {
+        if let Some(text) = &self.created {
+            return Timestamp::parse(text).map_err(|e| Failure::usage(format!("--created: {e}")));
+        }
+        if let Some(created) = plan.service.created {
+            return Ok(created);
+        }
+        let bad = || Failure::text("SOURCE_DATE_EPOCH is not a number of seconds since 1970");
+        let seconds = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(text) => text.trim().parse().map_err(|_| bad())?,
+            Err(_) => now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        };
+        Timestamp::new(seconds).ok_or_else(bad)
+    }
+
+    fn inputs(&self, plan: &Plan, base: &Path, created: Timestamp, key: &SignerKey, ui: &Ui) -> Result<Inputs> {
+        let platform = Platform {
+            os: plan.runtime.platform.os.clone(),
+            architecture: plan.runtime.platform.architecture.clone(),
+            variant: None,
+        };
+        let runtime = open_image(&plan.runtime.image.value, base, &platform)
+            .map_err(|f| f.context(format!("{}: the runtime image", at(plan, plan.runtime.image.at))))?;
+        let kit_path = base.join(&plan.boot.kit.value);
+        let kit = open_layout(&kit_path).and_then(|layout| {
+            BootKit::open(&layout).map_err(Failure::input)
+        });
+        let kit = kit.map_err(|f| f.context(format!("{}", kit_path.display())))?;
+        let scan_path = base.join(&plan.snapshot.path.value);
+        let snapshot = Snapshot::scan(&scan_path)
+            .map_err(|e| Failure::input(e).context(format!("the snapshot {}", scan_path.display())))?;
+        let taken = plan.snapshot.taken.map_or(snapshot.newest, Timestamp::seconds);
+        let files = front_files(plan, base, created, ui)?;
+        let caddy = open_front(plan, base, &platform)?;
+        if !self.no_exec {
+            validate(&caddy, plan, base, &files)?;
+        }
+        let front_args = standby_front::arguments(&caddy.program()?);
+        let folder = self.output.clone();
+        let owner = plan.snapshot.owner;
+        let isolated = plan.runtime.network == RuntimeNetwork::Isolated;
+        let address = standby_contract::service::Runtime {
+            port: plan.runtime.port,
+            health: plan.runtime.health.clone(),
+            isolated,
+        }
+        .address();
+        let service = Service {
+            name: plan.service.name.clone(),
+            version: plan.service.version.clone(),
+            sequence: self.sequence.unwrap_or(plan.service.sequence),
+        };
+        Ok(Inputs {
+            created: created.to_string(),
+            expires: plan.service.max_age.map(|age| created.after(age).to_string()),
+            signer: Some(signer(key, created)),
+            platform: platform.to_string(),
+            runtime,
+            settings: settings(plan, isolated),
+            health: plan.runtime.health.clone(),
+            kit,
+            network: plan.network.clone(),
+            hosts: plan.front.hosts.clone(),
+            front: standby_runtime::FrontSettings {
+                args: front_args,
+                upstream: format!("{address}:{}", plan.runtime.port),
+            },
+            snapshot_taken: taken,
+            probes: probes(plan),
+            choices: Choices {
+                kernel_options: kernel_options(plan),
+                mbr_active: plan.boot.mbr_active,
+                title: crate::bake::derive::title(&service.name, &service.version),
+            },
+            make_front: Box::new({
+                let (folder, architecture) = (folder.clone(), platform.architecture);
+                move || make_front(caddy, &architecture, &files, &folder)
+            }),
+            make_snapshot: Box::new(move |runtime| {
+                make_snapshot(&snapshot, owner, taken, &folder, runtime)
+            }),
+            service,
+        })
+    }
+}
+
+/// Reads and checks a plan, and that the files it names are there.
+pub fn load_plan(path: &Path) -> Result<Plan> {
+    let name = path.display().to_string();
+    let text = fs::read(path).map_err(|error| {
+        Failure::input(error)
+            .context(format!("cannot read {name}"))
+            .hint("name the plan with -f, or write one with 'standby init'")
+    })?;
+    let plan = Plan::parse(&name, &text).map_err(Failure::input)?;
+    let base = folder(path);
+    let wrong: Vec<_> = plan
+        .files()
+        .into_iter()
+        .filter_map(|file| {
+            let why = match (fs::metadata(base.join(&file.path.value)), file.kind) {
+                (Err(error), _) => error.to_string(),
+                (Ok(found), FileKind::Folder) if !found.is_dir() => "it is not a folder".into(),
+                (Ok(found), FileKind::File) if !found.is_file() => "it is not a file".into(),
+                (Ok(_), FileKind::File) if File::open(base.join(&file.path.value)).is_err() => {
+                    "it cannot be read".into()
+                }
+                _ => return None,
+            };
+            Some((file, why))
+        })
+        .collect();
+    match plan.file_error(&wrong) {
+        Some(error) => Err(Failure::input(error)),
+        None => Ok(plan),
+    }
+}
+
+/// The folder of a file; paths of a plan are meant from there.
+fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn at(plan: &Plan, at: crate::plan::Position) -> String {
+    format!("{}:{at}", plan.file)
+}
+
+/// Threads to use: as asked, or one a CPU.
+pub fn threads(asked: Option<NonZeroUsize>) -> NonZeroUsize {
+    asked.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn settings(plan: &Plan, isolated: bool) -> standby_runtime::Settings {
+    let runtime = &plan.runtime;
+    standby_runtime::Settings {
+        hostname: plan.service.name.clone(),
+        env: runtime.env.clone(),
+        args: runtime.args.clone(),
+        user: runtime.user.as_ref().map(|user| user.value.clone()),
+        port: runtime.port,
+        writable: runtime.writable.clone(),
+        snapshot_mount: plan.snapshot.mount.clone(),
+        isolated,
+        memory: runtime.memory,
+        milli_cpus: runtime.milli_cpus,
+    }
+}
+
+fn kernel_options(plan: &Plan) -> String {
+    let own = plan.boot.options.iter().map(String::as_str);
+    std::iter::once(KERNEL_OPTIONS).chain(own).collect::<Vec<_>>().join(" ")
+}
+
+fn probes(plan: &Plan) -> Vec<Probe> {
+    plan.probes
+        .iter()
+        .map(|probe| Probe {
+            name: probe.name.clone(),
+            method: probe.method.clone(),
+            path: probe.path.clone(),
+            expect: probe.expect,
+            header: probe.header.clone(),
+            body_contains: probe.body_contains.clone(),
+        })
+        .collect()
+}
+
+fn signer(key: &SignerKey, created: Timestamp) -> Signer {
+    let certificate = key.certificate();
+    let at = UNIX_EPOCH + Duration::from_secs(created.seconds());
+    let user_id = certificate
+        .primary_user_id(at)
+        .or_else(|| certificate.user_ids().into_iter().next())
+        .unwrap_or_default();
+    Signer { fingerprint: certificate.fingerprint().to_string(), user_id }
+}
+
+/// A signer in a line.
+pub fn signer_text(signer: Option<&Signer>) -> String {
+    signer.map_or("nobody".into(), |s| format!("{}, {}", s.user_id, s.fingerprint))
+}
+
+/// Where Caddy comes from, opened.
+enum Caddy {
+    Binary(File),
+    Image(Box<Image>),
+}
+
+impl Caddy {
+    fn program(&self) -> Result<String> {
+        match self {
+            Caddy::Binary(_) => Ok(standby_front::CADDY.to_owned()),
+            Caddy::Image(image) => standby_front::image::program(&image.config).map_err(Failure::input),
+        }
+    }
+}
+
+fn open_front(plan: &Plan, base: &Path, platform: &Platform) -> Result<Caddy> {
+    match &plan.front.source {
+        FrontSource::Binary(path) => {
+            let full = base.join(&path.value);
+            let what = format!("{}: {}", at(plan, path.at), full.display());
+            let mut file = File::open(&full).because(&what)?;
+            standby_front::elf::check(&mut file, &platform.architecture)
+                .map_err(|error| Failure::input(error).context(what))?;
+            Ok(Caddy::Binary(file))
+        }
+        FrontSource::Image(image) => open_image(&image.value, base, platform)
+            .map(|image| Caddy::Image(Box::new(image)))
+            .map_err(|f| f.context(format!("{}: the front's image", at(plan, image.at)))),
+    }
+}
+
+fn front_files(plan: &Plan, base: &Path, created: Timestamp, ui: &Ui) -> Result<FrontFiles> {
+    let read = |path: &Path| -> Result<Vec<u8>> {
+        let what = format!("cannot read {}", path.display());
+        let len = fs::metadata(path).because(&what)?.len();
+        if len > MOST_TEXT {
+            return Err(Failure::text(format!("{what}: it has more than {MOST_TEXT} bytes")));
+        }
+        fs::read(path).because(&what)
+    };
+    let own = |path: &Option<crate::plan::At<PathBuf>>| {
+        path.as_ref().map(|path| read(&base.join(&path.value))).transpose()
+    };
+    let ca_certificates = match own(&plan.front.ca_certificates)? {
+        Some(given) => Some(given),
+        None if Path::new(CA_CERTIFICATES).is_file() => Some(read(Path::new(CA_CERTIFICATES))?),
+        None => {
+            ui.warn(format!(
+                "{CA_CERTIFICATES} is not here: the front will not be able to ask for public \
+                 certificates; name some with front.ca_certificates"
+            ));
+            None
+        }
+    };
+    let caddyfile = match own(&plan.front.caddyfile)? {
+        Some(own) => own,
+        None => {
+            let settings =
+                standby_front::caddyfile::Settings::new(&plan.front.hosts, plan.runtime.port);
+            standby_front::caddyfile::generate(&settings).into_bytes()
+        }
+    };
+    Ok(FrontFiles {
+        caddyfile,
+        maintenance: own(&plan.front.maintenance)?
+            .unwrap_or_else(|| standby_front::MAINTENANCE.as_bytes().to_vec()),
+        ca_certificates,
+        mtime: created.seconds(),
+        created: created.to_string(),
+    })
+}
+
+/// Lets Caddy itself check the Caddyfile: the one program that a build runs.
+fn validate(caddy: &Caddy, plan: &Plan, base: &Path, files: &FrontFiles) -> Result {
+    let FrontSource::Binary(path) = &plan.front.source else {
+        return Ok(());
+    };
+    debug_assert!(matches!(caddy, Caddy::Binary(_)));
+    standby_front::validate::validate(&base.join(&path.value), &files.caddyfile).map_err(|error| {
+        Failure::input(error)
+            .context("Caddy refuses its Caddyfile")
+            .hint("correct front.caddyfile, or leave this check out with --no-exec")
+    })
+}
+
+fn make_front(
+    caddy: Caddy,
+    architecture: &str,
+    files: &FrontFiles,
+    folder: &Path,
+) -> std::result::Result<Image, BuildError> {
+    let scratch = scratch(folder)
+        .map_err(|source| BuildError::Write { what: "a temporary file", source })?;
+    match caddy {
+        Caddy::Binary(file) => from_binary(file, architecture, files, scratch),
+        Caddy::Image(image) => over_image(*image, files, scratch),
+    }
+}
+
+fn make_snapshot(
+    snapshot: &Snapshot,
+    owner: (u32, u32),
+    taken: u64,
+    folder: &Path,
+    runtime: &Component,
+) -> std::result::Result<(Component, crate::oci::image::Layer), BuildError> {
+    let scratch = scratch(folder)
+        .map_err(|source| BuildError::Write { what: "a temporary file", source })?;
+    let layer = compressed(scratch, |mut out| {
+        snapshot.write(&mut out, owner, taken).map_err(std::io::Error::other)
+    })?;
+    let listed = ArtifactLayer {
+        media_type: media::LAYER_ZSTD.to_owned(),
+        digest: layer.digest,
+        blob: layer.blob.clone(),
+    };
+    let component =
+        Component::artifact(Role::Snapshot, SNAPSHOT, vec![listed], &runtime.as_subject())?;
+    Ok((component, layer))
+}
+
+/// SHA256SUMS of files that do not have their names yet, hashed side by side.
+fn sums(outputs: &[&Output]) -> Result<String> {
+    let digests: Vec<std::io::Result<Digest>> = std::thread::scope(|scope| {
+        let running: Vec<_> = outputs
+            .iter()
+            .map(|output| {
+                let file = Arc::clone(output.file());
+                scope.spawn(move || {
+                    let len = file.metadata()?.len();
+                    crate::oci::Blob::in_file(file, 0, len).digest()
+                })
+            })
+            .collect();
+        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
+            handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        running.into_iter().map(join).collect()
+    });
+    let mut text = String::new();
+    for (output, digest) in outputs.iter().zip(digests) {
+        let name = output.target().file_name().unwrap_or_default().to_string_lossy();
+        let digest = digest.because(format!("cannot read {name}"))?;
+        text.push_str(&format!("{}  {name}\n", digest.hex()));
+    }
+    Ok(text)
+}
+
+/// What a failed build means, and what to do about it.
+pub fn failure(error: impl Into<anyhow::Error>, folder: &Path) -> Failure {
+    let error = error.into();
+    let full = error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| {
+            matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        })
+    });
+    let failure = Failure { kind: Kind::Input, error, hint: None };
+    if full {
+        failure.hint(format!("make room on the file system of {}; nothing was written", folder.display()))
+    } else {
+        failure
+    }
+}

@@ -1,0 +1,132 @@
+//! `standby disk`: the disk of a bundle, derived again.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::bake::derive::{DeriveError, derive};
+use crate::cli::build::{failure, threads};
+use crate::cli::output::{Output, scratch};
+use crate::cli::trust::TrustArgs;
+use crate::cli::verify::{accept, tell};
+use crate::disk::output::{OutputError, qcow2, zst};
+use crate::disk::source::FileSource;
+use crate::error::{Failure, IoContext, Kind, Result};
+use crate::ui::{Ui, bytes};
+
+/// The forms in which a disk is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Byte for byte, with holes
+    Raw,
+    /// The same in zstd, to be streamed into dd
+    #[value(name = "raw.zst")]
+    RawZst,
+    /// For QEMU
+    Qcow2,
+}
+
+impl Format {
+    /// Of the file's name.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Raw => "raw",
+            Format::RawZst => "raw.zst",
+            Format::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// Derive the bootable disk from a bundle, exactly as it was built and signed
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  standby disk links-1.0.0.oci.tar --trust signer.cert.pgp -o links.raw")]
+pub struct DiskArgs {
+    /// The bundle: .oci.tar, .oci.tar.zst or folder
+    bundle: PathBuf,
+    /// The disk to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Form of the disk
+    #[arg(long, value_enum, default_value_t = Format::Raw)]
+    format: Format,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+    /// Threads that hash and unpack [default: one a CPU]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
+
+impl DiskArgs {
+    /// Runs the verb.
+    pub fn run(&self, ui: &Ui) -> Result {
+        crate::cli::output::refuse_existing(&self.output, self.force)?;
+        let trust = self.trust.load(ui)?;
+        let accepted = accept(&self.bundle, &trust)?;
+        tell(&accepted, ui);
+        let folder = self.output.parent().filter(|p| !p.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| std::path::Path::new("."));
+        let output = Output::create(&self.output, self.force)?;
+        let raw = match self.format {
+            Format::Raw => Arc::clone(output.file()),
+            _ => Arc::new(scratch(folder).because("cannot make a temporary file")?),
+        };
+        let progress = ui.progress("deriving", accepted.bundle.size());
+        let workers = threads(self.jobs);
+        derive(
+            &accepted.bundle,
+            workers,
+            &|| scratch(folder),
+            &|bytes| progress.add(bytes),
+            Some(&raw),
+        )
+        .map_err(|error| derive_failure(error, folder).context(self.bundle.display()))?;
+        drop(progress);
+        convert(&raw, output.file(), self.format, workers).map_err(|e| failure(e, folder))?;
+        output.commit()?;
+        let disk = &accepted.bundle.statement.disk;
+        ui.value(&json!({
+            "disk": self.output, "disk_size": disk.size, "root_hash": disk.root_hash,
+            "bundle_digest": accepted.bundle.digest,
+        }));
+        ui.table(&[
+            ("disk", format!("{} ({})", self.output.display(), bytes(disk.size))),
+            ("root hash", format!("{}, as signed", disk.root_hash)),
+        ]);
+        Ok(())
+    }
+}
+
+/// What a failed derivation means: our machine's fault, or the bundle's.
+pub fn derive_failure(error: DeriveError, folder: &std::path::Path) -> Failure {
+    if error.is_environment() {
+        return failure(error, folder);
+    }
+    Failure { kind: Kind::Untrusted, error: error.into(), hint: None }
+        .hint("the bundle does not lead to what was signed; do not use it")
+}
+
+/// Writes a raw disk in another form; nothing to do for raw itself.
+pub fn convert(
+    raw: &Arc<File>,
+    output: &Arc<File>,
+    format: Format,
+    workers: NonZeroUsize,
+) -> std::result::Result<(), io::Error> {
+    let written = match format {
+        Format::Raw => return Ok(()),
+        Format::RawZst => zst::write(&FileSource::new(Arc::clone(raw))?, &**output, workers),
+        Format::Qcow2 => qcow2::write(&FileSource::new(Arc::clone(raw))?, &**output),
+    };
+    written.map(|_| ()).map_err(|error| match error {
+        OutputError::Write { source, .. } => source,
+        other => io::Error::other(other),
+    })
+}

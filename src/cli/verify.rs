@@ -1,0 +1,309 @@
+//! `standby verify`: who made a bundle or a disk, how old it is, and that every
+//! byte of it is what was signed.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use clap::Args;
+use serde_json::{Value, json};
+use standby_keys::Verified;
+
+use crate::bake::derive::derive;
+use crate::bundle::verify::{Bundle, Candidate};
+use crate::cli::build::threads;
+use crate::cli::disk::derive_failure;
+use crate::cli::open::{open_bundle, open_file};
+use crate::cli::output::scratch;
+use crate::cli::trust::{SignedBy, Trust, TrustArgs, rfc3339};
+use crate::error::{Failure, IoContext, Result};
+use crate::oci::{Blob, Digest};
+use crate::ui::{Ui, bytes};
+
+/// Bytes that SHA256SUMS or its signature may have.
+const MOST_SUMS: u64 = 1 << 20;
+
+/// Prove who made a bundle or disk, and that no byte of it was changed
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  standby verify links-1.0.0.oci.tar --trust signer.cert.pgp\n  \
+standby verify links-1.0.0.raw --trust signer.cert.pgp")]
+pub struct VerifyArgs {
+    /// The bundle (.oci.tar, .oci.tar.zst or folder), or a disk beside its SHA256SUMS
+    file: PathBuf,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// For a disk: compare it with this bundle instead of SHA256SUMS
+    #[arg(long, value_name = "BUNDLE")]
+    bundle: Option<PathBuf>,
+    /// Also unpack everything and derive the disk's root hash again
+    #[arg(long)]
+    deep: bool,
+    /// Threads that hash and unpack [default: one a CPU]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
+
+/// A bundle whose signatures and structure held.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The bundle; its blobs are yet to be hashed.
+    pub bundle: Bundle,
+    /// Who signed.
+    pub verified: Verified,
+    /// The reference time.
+    pub at: SystemTime,
+}
+
+impl VerifyArgs {
+    /// Runs the verb.
+    pub fn run(&self, ui: &Ui) -> Result {
+        let trust = self.trust.load(ui)?;
+        if self.bundle.is_some() || (!self.file.is_dir() && is_disk(&self.file)?) {
+            return self.disk(&trust, ui);
+        }
+        let accepted = self.whole_bundle(&self.file, &trust, ui)?;
+        report(&accepted, ui);
+        Ok(())
+    }
+
+    fn whole_bundle(&self, path: &Path, trust: &Trust, ui: &Ui) -> Result<Accepted> {
+        let accepted = accept(path, trust)?;
+        let workers = threads(self.jobs);
+        let progress = ui.progress("verifying", accepted.bundle.size());
+        let named = |failure: Failure| {
+            failure
+                .context(path.display())
+                .hint("do not use it; get the file again from where it was published")
+        };
+        let add = |bytes| progress.add(bytes);
+        if self.deep {
+            let folder = std::env::temp_dir();
+            accepted.bundle.hash_all(workers.get(), &|_| {}).map_err(|e| named(e.into()))?;
+            derive(&accepted.bundle, workers, &|| scratch(&folder), &add, None)
+                .map_err(|e| derive_failure(e, &folder).context(path.display()))?;
+        } else {
+            accepted.bundle.hash_all(workers.get(), &add).map_err(|e| named(e.into()))?;
+        }
+        Ok(accepted)
+    }
+
+    /// A disk: by its bundle, byte for byte, or by the signed SHA256SUMS beside it.
+    fn disk(&self, trust: &Trust, ui: &Ui) -> Result {
+        match &self.bundle {
+            Some(bundle) => {
+                let accepted = self.whole_bundle(bundle, trust, ui)?;
+                let folder = std::env::temp_dir();
+                let disk = open_file(&self.file)?;
+                let wanted = scratch(&folder).because("cannot make a temporary file")?;
+                let workers = threads(self.jobs);
+                let make = || scratch(&folder);
+                derive(&accepted.bundle, workers, &make, &|_| {}, Some(&wanted))
+                    .map_err(|e| derive_failure(e, &folder))?;
+                compare(&disk, &wanted, &self.file)?;
+                report(&accepted, ui);
+                ui.line(format!("disk           {} is the one of this bundle", self.file.display()));
+                Ok(())
+            }
+            None => by_sums(&self.file, trust, ui),
+        }
+    }
+}
+
+/// Opens a bundle and accepts its statement: signature first, then structure.
+pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
+    let named = |failure: Failure| failure.context(path.display());
+    let candidate = Candidate::read(open_bundle(path)?).map_err(|e| named(e.into()))?;
+    let shown = path.display().to_string();
+    let verified = trust.verify(&shown, candidate.statement_bytes(), candidate.signatures())?;
+    let bundle = candidate.accept().map_err(|e| named(e.into()))?;
+    let service = &bundle.statement.service.name;
+    if !trust.policy().allows_service(service) {
+        return Err(Failure::untrusted(anyhow::anyhow!(
+            "{shown}: its signers may not speak for the service '{service}' by {}",
+            trust.source.display()
+        )));
+    }
+    Ok(Accepted { bundle, verified, at: trust.at })
+}
+
+/// One line on who signed what, for verbs that go on to use the bundle.
+pub fn tell(accepted: &Accepted, ui: &Ui) {
+    let service = &accepted.bundle.statement.service;
+    for signer in &accepted.verified.signers {
+        ui.note(format!("{} {} signed by {}", service.name, service.version, SignedBy::from(signer)));
+    }
+    if let Some(text) = staleness(accepted) {
+        ui.warn(text);
+    }
+}
+
+/// Says that a bundle is past its time, if it is.
+fn staleness(accepted: &Accepted) -> Option<String> {
+    let expires = accepted.bundle.statement.expires.as_ref()?;
+    let time = humantime::parse_rfc3339(expires).ok()?;
+    (accepted.at > time).then(|| format!("the bundle is stale: it expired on {expires}"))
+}
+
+fn report(accepted: &Accepted, ui: &Ui) {
+    let bundle = &accepted.bundle;
+    let statement = &bundle.statement;
+    let signers: Vec<SignedBy> = accepted.verified.signers.iter().map(SignedBy::from).collect();
+    let age = humantime::parse_rfc3339(&statement.created)
+        .ok()
+        .and_then(|created| accepted.at.duration_since(created).ok());
+    ui.value(&json!({
+        "verified": true,
+        "service": statement.service,
+        "bundle_digest": bundle.digest,
+        "signers": signers,
+        "threshold": accepted.verified.threshold,
+        "created": statement.created,
+        "age_seconds": age.map(|age| age.as_secs()),
+        "expires": statement.expires,
+        "stale": staleness(accepted).is_some(),
+        "at": rfc3339(accepted.at),
+        "root_hash": statement.disk.root_hash,
+        "components": component_values(bundle),
+    }));
+    let service = &statement.service;
+    let mut rows = vec![
+        ("service", format!("{} {}, sequence {}", service.name, service.version, service.sequence)),
+        ("bundle digest", bundle.digest.to_string()),
+    ];
+    rows.extend(signers.iter().map(|signer| ("signed by", signer.to_string())));
+    let age = age.map_or(String::new(), |age| format!(" ({} ago)", rough(age.as_secs())));
+    rows.push(("created", format!("{}{age}", statement.created)));
+    if let Some(expires) = &statement.expires {
+        rows.push(("expires", expires.clone()));
+    }
+    rows.push(("verified", format!("{}, every byte", bytes(bundle.size()))));
+    ui.table(&rows);
+    if let Some(text) = staleness(accepted) {
+        ui.warn(text);
+    }
+}
+
+/// The components, for JSON.
+pub fn component_values(bundle: &Bundle) -> Vec<Value> {
+    let listed = bundle.statement.components.iter();
+    listed
+        .map(|c| {
+            json!({
+                "role": c.role, "name": c.name, "digest": c.digest,
+                "content_size": c.content_size, "unpacked_size": c.unpacked_size,
+            })
+        })
+        .collect()
+}
+
+/// A duration in its largest unit.
+pub fn rough(seconds: u64) -> String {
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let (size, name) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1, "second"));
+    let count = seconds / size;
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Whether a file begins like a disk: a partition table, QEMU's magic, or zstd
+/// under a disk's name.
+fn is_disk(path: &Path) -> Result<bool> {
+    let file = open_file(path)?;
+    let mut start = [0; 520];
+    let len = file.metadata().because(format!("cannot read {}", path.display()))?.len();
+    if len < 520 {
+        return Ok(false);
+    }
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut start, 0)
+        .because(format!("cannot read {}", path.display()))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(start.get(512..) == Some(b"EFI PART".as_slice())
+        || start.starts_with(b"QFI\xfb")
+        || [".raw", ".raw.zst", ".qcow2"].iter().any(|end| name.ends_with(end)))
+}
+
+/// By SHA256SUMS beside the file, and its signature.
+fn by_sums(path: &Path, trust: &Trust, ui: &Ui) -> Result {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let small = |name: &str| -> Result<Vec<u8>> {
+        let path = folder.join(name);
+        let hint = "keep SHA256SUMS and SHA256SUMS.asc beside the disk, or name its bundle with --bundle";
+        let missing = |f: Failure| f.hint(hint);
+        let file = open_file(&path).map_err(missing)?;
+        let len = file.metadata().because(path.display())?.len();
+        if len > MOST_SUMS {
+            return Err(Failure::text(format!("{} is too large", path.display())));
+        }
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut &file, &mut text).because(path.display())?;
+        Ok(text)
+    };
+    let sums = small("SHA256SUMS")?;
+    let signature = small("SHA256SUMS.asc")?;
+    let shown = folder.join("SHA256SUMS").display().to_string();
+    let verified = trust.verify(&shown, &sums, &[signature])?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let listed = std::str::from_utf8(&sums).ok().and_then(|text| {
+        text.lines().find_map(|line| {
+            let (digest, file) = line.split_once("  ")?;
+            (file == name).then(|| format!("sha256:{digest}").parse::<Digest>().ok())?
+        })
+    });
+    let listed = listed.ok_or_else(|| {
+        Failure::untrusted(anyhow::anyhow!("{shown} does not list '{name}'"))
+            .hint("it was signed for other files; name the disk's bundle with --bundle")
+    })?;
+    let file = open_file(path)?;
+    let len = file.metadata().because(path.display())?.len();
+    let progress = ui.progress("verifying", len);
+    let found = Blob::in_file(Arc::new(file), 0, len).digest().because(path.display())?;
+    progress.add(len);
+    drop(progress);
+    if found != listed {
+        return Err(Failure::untrusted(anyhow::anyhow!(
+            "{}: it was altered: its digest is {found}, {listed} was signed",
+            path.display()
+        ))
+        .hint("do not use it; derive it again with 'standby disk', or copy it again"));
+    }
+    let signers: Vec<SignedBy> = verified.signers.iter().map(SignedBy::from).collect();
+    ui.value(&json!({
+        "verified": true, "file": path, "digest": found, "signers": signers,
+    }));
+    let mut rows = vec![("disk", format!("{} ({})", path.display(), bytes(len)))];
+    rows.push(("digest", found.to_string()));
+    rows.extend(signers.iter().map(|signer| ("signed by", signer.to_string())));
+    ui.table(&rows);
+    Ok(())
+}
+
+/// Compares a disk with what it should be; a medium may be longer than the disk.
+fn compare(disk: &File, wanted: &File, path: &Path) -> Result {
+    use std::os::unix::fs::FileExt as _;
+    let because = || format!("cannot read {}", path.display());
+    let len = wanted.metadata().because(because())?.len();
+    let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let mut at = 0;
+    while at < len {
+        let count = usize::try_from(len - at).unwrap_or(usize::MAX).min(a.len());
+        let (a, b) = (a.get_mut(..count).unwrap_or_default(), b.get_mut(..count).unwrap_or_default());
+        wanted.read_exact_at(a, at).because("cannot read a temporary file")?;
+        let cut = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                Failure::untrusted(anyhow::anyhow!("{}: it is cut off", path.display()))
+            }
+            _ => Failure::input(error).context(because()),
+        };
+        disk.read_exact_at(b, at).map_err(cut)?;
+        if let Some(first) = a.iter().zip(b.iter()).position(|(a, b)| a != b) {
+            return Err(Failure::untrusted(anyhow::anyhow!(
+                "{}: byte {} is not what the bundle says",
+                path.display(),
+                at + first as u64
+            )));
+        }
+        at += count as u64;
+    }
+    Ok(())
+}
