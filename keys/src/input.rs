@@ -132,13 +132,15 @@ fn blocks(bytes: &[u8]) -> Result<Vec<Range<usize>>, InputError> {
     };
     let mut found = Vec::new();
     let mut open: Option<(usize, &[u8])> = None;
-    let mut disabled = false;
     let mut offset = 0;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let text = line.trim_ascii_end();
-        disabled |= text
+        if text
             .strip_prefix(b":")
-            .is_some_and(|rest| rest.starts_with(BEGIN));
+            .is_some_and(|rest| rest.starts_with(BEGIN))
+        {
+            return Err(InputError::Disabled);
+        }
         if let Some(label) = text.strip_prefix(BEGIN) {
             if let Some((start, _)) = open {
                 return Err(broken(start, "another block begins before it ends"));
@@ -155,7 +157,6 @@ fn blocks(bytes: &[u8]) -> Result<Vec<Range<usize>>, InputError> {
     }
     match open {
         Some((start, _)) => Err(broken(start, "its last line is missing")),
-        None if found.is_empty() && disabled => Err(InputError::Disabled),
         None if found.is_empty() => Err(InputError::NotOpenPgp),
         None => Ok(found),
     }

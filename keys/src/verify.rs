@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use sequoia_openpgp as openpgp;
 
 use openpgp::Cert;
+use openpgp::packet::Key;
+use openpgp::packet::key::{PublicParts, UnspecifiedRole};
 use openpgp::policy::Policy;
 
 use crate::fingerprint::Fingerprint;
@@ -81,19 +83,17 @@ pub enum Cause {
     /// Cryptography no longer trusted, or a critical part not understood.
     #[error("not acceptable: {0}")]
     Weak(String),
-    /// The key was not valid when it signed.
-    #[error("the key {fingerprint} was {problem} when it signed on {}", utc(*.signed_at))]
-    KeyThen {
+    /// Dated earlier than the key that made it.
+    #[error("dated {}, before the key {fingerprint} was made", utc(*.signed_at))]
+    BeforeTheKey {
         /// The certificate.
         fingerprint: Fingerprint,
-        /// Why.
-        problem: KeyProblem,
         /// The date it gives.
         signed_at: SystemTime,
     },
-    /// The key was valid when it signed, but is not at the reference time.
-    #[error("the key {fingerprint} is {problem} (it signed on {})", utc(*.signed_at))]
-    KeyNow {
+    /// The key is not valid at the reference time.
+    #[error("by {fingerprint}, which is {problem} (dated {})", utc(*.signed_at))]
+    Key {
         /// The certificate.
         fingerprint: Fingerprint,
         /// Why.
@@ -158,11 +158,11 @@ impl fmt::Display for Untrusted {
 impl TrustPolicy {
     /// Checks detached signatures over the exact bytes of `data` at the
     /// reference time `at`. A signature counts if it is a binary-document
-    /// signature by a signing key of one of the certificates, and if that key was
-    /// valid when it signed and is valid at `at`. That is stricter than gpg and
-    /// sqv, which accept what was signed before a key expired or was retired:
-    /// whoever holds an old key can date a signature as they like. To accept such
-    /// a signature knowingly, verify at an earlier time.
+    /// signature by a signing key of one of the certificates, dated after the key
+    /// was made and not after `at`, and if the key is valid at `at`. gpg and sqv
+    /// also accept what is dated before a key expired or was retired; but whoever
+    /// holds an old key can date a signature as they like. To accept such a
+    /// signature knowingly, verify at an earlier time.
     ///
     /// Bad signatures beside enough good ones do no harm; they are listed.
     pub fn verify<S: AsRef<[u8]>>(
@@ -216,9 +216,9 @@ impl TrustPolicy {
         let mut cause = None;
         for certificate in self.certificates() {
             for key in certificate.0.keys().key_handles(detached.issuers.iter()) {
-                let key = key.key().fingerprint();
-                match check_by(data, &detached, &certificate.0, &key, at) {
+                match check_by(data, &detached, &certificate.0, key.key(), at) {
                     Ok(()) => {
+                        let key = key.key().fingerprint();
                         return Ok(Signer {
                             position,
                             fingerprint: certificate.fingerprint(),
@@ -238,23 +238,29 @@ impl TrustPolicy {
     }
 }
 
-/// Whether `key` of `cert` made the signature over `data`, and was and is
-/// allowed to.
+/// Whether `key` of `cert` made the signature over `data` and may sign.
 fn check_by(
     data: &[u8],
     detached: &Detached,
     cert: &Cert,
-    key: &openpgp::Fingerprint,
+    key: &Key<PublicParts, UnspecifiedRole>,
     at: SystemTime,
 ) -> Result<(), Cause> {
     let fingerprint = Fingerprint::of(&cert.fingerprint());
     let signed_at = detached.signed_at;
-    let by_key = cert
-        .keys()
-        .find(|candidate| candidate.key().fingerprint() == *key);
-    if !by_key.is_some_and(|by| detached.signature.verify_message(by.key(), data).is_ok()) {
+    let made = key
+        .creation_time()
+        .max(cert.primary_key().key().creation_time());
+    if signed_at < made {
+        return Err(Cause::BeforeTheKey {
+            fingerprint,
+            signed_at,
+        });
+    }
+    if detached.signature.verify_message(key, data).is_err() {
         return Err(Cause::Mismatch { fingerprint });
     }
+    let key = &key.fingerprint();
     if at
         .checked_add(CLOCK_TOLERANCE)
         .is_some_and(|latest| signed_at > latest)
@@ -273,20 +279,9 @@ fn check_by(
     validity::policy(at)
         .signature(&detached.signature, Default::default())
         .map_err(|error| Cause::Weak(because(&error)))?;
-    validity::check_signing_key(cert, key, signed_at).map_err(|problem| Cause::KeyThen {
-        fingerprint: fingerprint.clone(),
-        problem,
-        signed_at,
-    })?;
-    validity::check_signing_key(cert, key, at).map_err(|problem| Cause::KeyNow {
+    validity::check_signing_key(cert, key, at).map_err(|problem| Cause::Key {
         fingerprint,
         problem,
         signed_at,
     })
-}
-
-impl From<SignatureError> for Cause {
-    fn from(error: SignatureError) -> Self {
-        Cause::Unusable(error)
-    }
 }
