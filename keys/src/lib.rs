@@ -27,7 +27,7 @@ mod verify;
 pub use certificate::{Certificate, CertificateError, Validity};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use generate::{GenerateError, GenerateOptions, Generated, generate};
-pub use input::{InputError, MAX_CERTIFICATES, MAX_KEY_BYTES};
+pub use input::{FrameError, InputError, MAX_CERTIFICATES, MAX_KEY_BYTES};
 pub use policy_file::{PolicyFile, PolicyFileError};
 pub use secret::{Passphrase, SecretBytes};
 pub use signature::{MAX_SIGNATURE_BYTES, SignatureError};
