@@ -30,8 +30,7 @@ pub const MODULES: [&str; 8] = [
 /// What the core image runs first: `grub-mkimage -c`. It names no disk and no
 /// partition number, which differ from machine to machine.
 pub const EARLY_CONFIG: &str = "search.file /standby/grub.cfg root\n\
-    set prefix=($root)/standby\n\
-    configfile ($root)/standby/grub.cfg\n";
+    configfile /standby/grub.cfg\n";
 /// The prefix that the core image is made with: `grub-mkimage -p`.
 pub const PREFIX: &str = "/standby";
 

@@ -346,10 +346,12 @@ impl<S: Source + ?Sized> Walk<'_, S> {
         if !directory && clusters != length.div_ceil(self.listing.cluster) {
             return Err(fail("a file's length and its chain differ"));
         }
-        let short = name::text(&entry.name, entry.case);
+        // Beside a long name, other tools write national characters.
+        let short = name::text(&entry.name, entry.case)
+            .unwrap_or_else(|| entry.name.escape_ascii().to_string());
         self.listing.items.push(Item {
             path: path.clone(),
-            short: short.ok_or_else(|| fail("a short name is invalid"))?,
+            short,
             directory,
             length: entry.length.get(),
             modified: Stamp {

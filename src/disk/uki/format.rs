@@ -190,9 +190,8 @@ impl Headers {
             optional.file_alignment.get(),
             optional.section_alignment.get(),
         );
-        if !(file.is_power_of_two() && (512..=65_536).contains(&file))
-            || !(section.is_power_of_two() && section >= file)
-        {
+        let file_good = file.is_power_of_two() && (512..=65_536).contains(&file);
+        if !file_good || !section.is_power_of_two() || section < file {
             return Err(fail(optional_offset, "its alignments are invalid"));
         }
         if coff.sections.get() > SECTIONS_MAX {
