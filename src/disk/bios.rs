@@ -16,20 +16,22 @@ pub const INITRD_PATH: &str = "standby/initrd";
 /// On the ESP: GRUB's configuration; the early configuration finds the ESP by it.
 pub const CONFIG_PATH: &str = "standby/grub.cfg";
 
-/// What the core image must contain: `grub-mkimage -O i386-pc … MODULES`.
+/// What the core image must contain, besides what these depend on:
+/// `grub-mkimage -O i386-pc … MODULES`.
 pub const MODULES: [&str; 8] = [
     "biosdisk",
     "part_gpt",
     "fat",
-    "search_fs_file",
+    "search",
     "configfile",
     "linux",
     "serial",
     "terminal",
 ];
 /// What the core image runs first: `grub-mkimage -c`. It names no disk and no
-/// partition number, which differ from machine to machine.
-pub const EARLY_CONFIG: &str = "search.file /standby/grub.cfg root\n\
+/// partition number, which differ from machine to machine, and it leaves floppy
+/// drives alone, which many virtual machines have and which answer slowly.
+pub const EARLY_CONFIG: &str = "search --no-floppy --file --set=root /standby/grub.cfg\n\
     configfile /standby/grub.cfg\n";
 /// The prefix that the core image is made with: `grub-mkimage -p`.
 pub const PREFIX: &str = "/standby";

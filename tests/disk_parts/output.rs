@@ -87,8 +87,7 @@ fn all_formats_hold_the_same_disk() {
     assert!(again == fs::read(&qcow).unwrap());
 }
 
-/// The counts need a second block, and the first table a second entry, only
-/// beyond 2 GiB of data; the sparse file costs little.
+/// Beyond 512 MiB the first table has more than one entry.
 #[test]
 fn a_large_sparse_disk_passes_qemu() {
     let folder = TempDir::new().unwrap();

@@ -48,7 +48,7 @@ pub enum OutputError {
         source: io::Error,
     },
     /// The disk is not of the length that it must be.
-    #[error("the disk has not {0} bytes")]
+    #[error("the disk is not {0} bytes long")]
     Length(u64),
     /// A qcow2 file that is not one of ours.
     #[error("qcow2, byte {offset}: {problem}")]

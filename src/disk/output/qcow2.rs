@@ -21,15 +21,15 @@ const COUNTS: u64 = CLUSTER / 2;
 const COPIED: u64 = 1 << 63;
 /// In a table entry: where the cluster is in the file.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-/// Longest disk that is read: 16 TiB, a first-level table of 256 KiB.
-const LENGTH_MAX: u64 = 16 << 40;
+/// Longest disk: 1 TiB, so that a reader needs at most 128 MiB for the tables.
+const LENGTH_MAX: u64 = 1 << 40;
 /// 2^4 = 16 bits.
 const REFCOUNT_ORDER: u32 = 4;
 
 /// At byte 0.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-struct Header {
+pub(super) struct Header {
     /// `QFI\xfb`.
     magic: [u8; 4],
     /// 3.
@@ -58,20 +58,20 @@ struct Header {
 const _: () = assert!(size_of::<Header>() == 104);
 
 /// Where everything lies, in clusters of the file.
-struct Plan {
+pub(super) struct Plan {
     /// For each cluster of the disk whether it holds anything.
     used: Vec<bool>,
     l1_entries: u64,
     l1: u64,
     l2: u64,
     refcount_table: u64,
-    refcount_blocks: u64,
-    data: u64,
-    end: u64,
+    pub(super) refcount_blocks: u64,
+    pub(super) data: u64,
+    pub(super) end: u64,
 }
 
 impl Plan {
-    fn new(used: Vec<bool>) -> Self {
+    pub(super) fn new(used: Vec<bool>) -> Self {
         let table = usize::try_from(TABLE_ENTRIES).unwrap_or(usize::MAX);
         let tables = used.chunks(table).filter(|part| part.contains(&true));
         let l2_clusters = wide(tables.count());
@@ -102,7 +102,7 @@ impl Plan {
         }
     }
 
-    fn header(&self, length: u64) -> Result<Header, OutputError> {
+    pub(super) fn header(&self, length: u64) -> Result<Header, OutputError> {
         let narrow = |count: u64| u32::try_from(count).map_err(|_| OutputError::Length(length));
         let mut header = Header::new_zeroed();
         header.magic = *b"QFI\xfb";
@@ -120,7 +120,7 @@ impl Plan {
     }
 
     /// Everything before the data, each part in whole clusters.
-    fn metadata(&self, header: &Header) -> Vec<u8> {
+    pub(super) fn metadata(&self, header: &Header) -> Vec<u8> {
         let mut bytes = header.as_bytes().to_vec();
         pad(&mut bytes);
         let table = usize::try_from(TABLE_ENTRIES).unwrap_or(usize::MAX);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::qcow2::{CLUSTER, Plan};
 use super::*;
 use crate::disk::source::{FileSource, Pieces, Source, read_all};
 
@@ -103,6 +104,24 @@ fn qcow2_comes_back() {
     assert!(qcow2::Qcow2::open(&cut).is_err());
 }
 
+/// More than 2 GiB of data needs more than one block of reference counts.
+#[test]
+fn qcow2_counts_all_its_clusters() {
+    for count in [0, 1, 8192, 32_700, 32_768, 65_530, 100_000] {
+        let plan = Plan::new(vec![true; count]);
+        let header = plan.header(count.try_into().unwrap()).unwrap();
+        let metadata = plan.metadata(&header);
+        assert_eq!(metadata.length(), plan.data * CLUSTER);
+        let blocks = plan.data - plan.refcount_blocks;
+        assert_eq!(blocks, plan.end.div_ceil(CLUSTER / 2), "{count}");
+        let start = usize::try_from(plan.refcount_blocks * CLUSTER).unwrap();
+        let counts = metadata[start..].as_chunks::<2>().0;
+        let ones = counts.iter().take_while(|count| **count == [0, 1]).count();
+        assert_eq!(ones, usize::try_from(plan.end).unwrap());
+        assert!(counts[ones..].iter().all(|count| *count == [0, 0]));
+    }
+}
+
 #[test]
 fn a_failing_source_stops_the_copy() {
     struct Broken;
@@ -121,6 +140,15 @@ fn a_failing_source_stops_the_copy() {
     assert!(copy(&Broken, &sink, 0, threads(3)).is_err());
     assert!(zst::write(&Broken, Vec::new(), threads(3)).is_err());
     assert!(qcow2::write(&Broken, Vec::new()).is_err());
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    let disk = vec![1u8; 1 << 20];
+    assert!(zst::write(&disk, full(), threads(2)).is_err());
+    assert!(qcow2::write(&disk, full()).is_err());
     let small = Raw::new(tempfile::tempfile().unwrap(), 1 << 20).unwrap();
     assert!(copy(&vec![1u8; 2 << 20], &small, 0, threads(2)).is_err());
 }

@@ -74,7 +74,10 @@ impl Uki {
             let size = section.virtual_size.get().max(section.raw_size.get());
             section.address.get().checked_add(size)
         });
-        let mut address = memory_end.max().flatten().ok_or(UkiError::TooLarge)?;
+        let memory_end: Option<Vec<u32>> = memory_end.collect();
+        let mut address = memory_end
+            .and_then(|ends| ends.into_iter().max())
+            .ok_or(UkiError::TooLarge)?;
         let mut raw = end;
         let mut initialised = headers.optional.initialised.get();
         let mut table = Vec::new();

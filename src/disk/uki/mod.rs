@@ -10,6 +10,10 @@ use std::io;
 pub use build::{Parts, Uki, kernel_image_size};
 pub use reader::{Section, Sections};
 
+/// On the ESP: what x86-64 firmware starts without any boot entry of its own
+/// (UEFI specification 2.10, section 3.5.1.1).
+pub const PATH: &str = "EFI/BOOT/BOOTX64.EFI";
+
 /// Why an image could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum UkiError {
