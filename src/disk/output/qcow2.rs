@@ -78,7 +78,7 @@ impl Plan {
         let data_clusters = wide(used.iter().filter(|used| **used).count());
         let l1_entries = wide(used.len()).div_ceil(TABLE_ENTRIES);
         let l1 = 1;
-        let l2 = l1 + l1_entries.div_ceil(TABLE_ENTRIES).max(1);
+        let l2 = l1 + l1_entries.div_ceil(TABLE_ENTRIES);
         let refcount_table = l2 + l2_clusters;
         // The counts count themselves: add blocks until they cover the end.
         let mut blocks = 1;
