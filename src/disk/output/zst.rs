@@ -1,4 +1,4 @@
-//! A raw image in zstd (RFC 8878): one frame for every 8 MiB, so that frames
+//! A raw image in zstd (RFC 8878): one frame for every 4 MiB, so that frames
 //! can be made by several threads and the file is the same for any number of
 //! them. Every tool reads frames in a row as one stream.
 
@@ -10,15 +10,16 @@ use super::{DiskSink, OutputError, read};
 use crate::disk::source::{Source, wide};
 
 /// Bytes of the disk in a frame; part of what makes the file reproducible.
-pub const FRAME: u64 = 8 << 20;
+pub const FRAME: u64 = 4 << 20;
 /// Compression level, likewise.
 pub const LEVEL: i32 = 3;
 /// The largest window that a reader allows: that of a whole frame.
-const WINDOW_LOG: u32 = 23;
+const WINDOW_LOG: u32 = 22;
 
 type Frame = Result<Vec<u8>, OutputError>;
 
-/// Writes `disk` compressed, in `workers` threads; returns the file's length.
+/// Writes `disk` compressed, in `workers` threads of about 16 MiB each; returns
+/// the file's length.
 pub fn write<S, W>(disk: &S, mut output: W, workers: NonZeroUsize) -> Result<u64, OutputError>
 where
     S: Source + ?Sized,
