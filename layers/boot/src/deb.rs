@@ -81,12 +81,15 @@ struct ArHeader {
 
 const _: () = assert!(size_of::<ArHeader>() == 60);
 
+/// Gets a wanted file: its path and its content.
+pub type Take<'a, E> = dyn FnMut(&str, Vec<u8>) -> Result<(), E> + 'a;
+
 /// Reads a package to its end. `wanted` is asked for every regular file, with
 /// its path without a leading `/` or `./`; `take` gets those it wants.
 pub fn read<E: From<DebError>>(
     package: impl Read,
     wanted: &dyn Fn(&str) -> bool,
-    take: &mut dyn FnMut(&str, Vec<u8>) -> Result<(), E>,
+    take: &mut Take<'_, E>,
 ) -> Result<Package, E> {
     let mut archive = Archive::new(package)?;
     archive.member_named("debian-binary")?;
@@ -308,7 +311,7 @@ fn read_data<E: From<DebError>>(
     tar: impl Read,
     limit: u64,
     wanted: &dyn Fn(&str) -> bool,
-    take: &mut dyn FnMut(&str, Vec<u8>) -> Result<(), E>,
+    take: &mut Take<'_, E>,
 ) -> Result<(), E> {
     let io = |source| DebError::Io {
         part: "tar",

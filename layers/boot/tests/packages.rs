@@ -36,7 +36,9 @@ fn package(folder: &Path, compression: &str) -> Vec<u8> {
     fs::read(target).unwrap()
 }
 
-fn read(bytes: &[u8]) -> Result<(Package, Vec<(String, Vec<u8>)>), DebError> {
+type Files = Vec<(String, Vec<u8>)>;
+
+fn read(bytes: &[u8]) -> Result<(Package, Files), DebError> {
     let mut files = Vec::new();
     let wanted = |path: &str| !path.contains("/doc/");
     let package = deb::read(bytes, &wanted, &mut |path,
