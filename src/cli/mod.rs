@@ -1,14 +1,21 @@
 //! The command line: one file a verb, its arguments and its run. Only here are
 //! arguments, environment and clock read.
 
+mod build;
+mod disk;
+mod init;
+mod inspect;
 mod keys;
+mod kit;
+mod open;
 mod output;
 mod signer;
 mod trust;
+mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::{Kind, Result};
 use crate::ui::Ui;
@@ -33,7 +40,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Init(init::InitArgs),
+    Build(build::BuildArgs),
+    Verify(verify::VerifyArgs),
+    Inspect(inspect::InspectArgs),
+    Disk(disk::DiskArgs),
+    Kit(kit::KitArgs),
     Keys(keys::KeysArgs),
+}
+
+/// The grammar, for the reference and the manual pages.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program; never panics on input.
@@ -42,12 +60,44 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() {
-                Kind::Usage.into()
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if error.use_stderr() { Kind::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
-    ExitCode::SUCCESS
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let ui = Ui::new(cli.json, cli.quiet, no_colour);
+    on_signals();
+    match run(&cli.verb, &ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            ui.failure(&failure);
+            failure.kind.into()
+        }
+    }
+}
+
+fn run(verb: &Verb, ui: &Ui) -> Result {
+    match verb {
+        Verb::Init(args) => args.run(ui),
+        Verb::Build(args) => args.run(ui),
+        Verb::Verify(args) => args.run(ui),
+        Verb::Inspect(args) => args.run(ui),
+        Verb::Disk(args) => args.run(ui),
+        Verb::Kit(args) => args.run(ui),
+        Verb::Keys(args) => args.run(ui),
+    }
+}
+
+/// On an interrupt nothing half-written stays behind: what has no name yet goes
+/// with the process, what has one is removed first.
+fn on_signals() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]) else {
+        return;
+    };
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            output::remove_partial();
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    });
 }

@@ -1,6 +1,8 @@
 //! The configurations as text, as libcontainer's own types read them, and as a
 //! real container runtime runs them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 
 use oci_spec::image::ImageConfiguration;

@@ -1,5 +1,7 @@
 //! Folders that are snapshots and folders that are not; GNU tar as the judge.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
