@@ -21,6 +21,7 @@ pub enum ResolveError {
 }
 
 const MAX_LINKS: u32 = 40;
+const SET_GROUP_ID: u16 = 0o2000;
 
 /// How far a path leads.
 struct Walk<'a> {
@@ -53,8 +54,9 @@ impl Tree {
     }
 
     /// As [`Tree::resolve_directory`], making what is absent: directories of mode
-    /// 0755, owned by root, at the epoch. A link that points to nothing is
-    /// followed, and what it points to is made.
+    /// 0755, owned by root, at the epoch. As with mkdir(2), those in a directory
+    /// with the set-group-ID bit take that bit and its group. A link that points
+    /// to nothing is followed, and what it points to is made.
     pub fn make_path(&mut self, path: &[u8]) -> Result<Vec<NodeId>, ResolveError> {
         let Walk { mut trail, missing } = self.follow(path, true)?;
         if missing.contains(&&b".."[..]) {
@@ -69,8 +71,13 @@ impl Tree {
             .collect();
         for name in missing {
             let parent = trail.last().copied().unwrap_or(Self::ROOT);
-            let node = Node::new(Meta::new(0o755), Kind::directory());
-            trail.push(self.insert(parent, &name, node));
+            let mut meta = Meta::new(0o755);
+            let above = &self.node(parent).meta;
+            if above.mode & SET_GROUP_ID != 0 {
+                meta.mode |= SET_GROUP_ID;
+                meta.gid = above.gid;
+            }
+            trail.push(self.insert(parent, &name, Node::new(meta, Kind::directory())));
         }
         Ok(trail)
     }
@@ -254,6 +261,22 @@ mod tests {
             tree.make_path(b"lib/../up/lib"),
             Ok(vec![Tree::ROOT, usr, lib])
         );
+    }
+
+    #[test]
+    fn made_directories_take_a_group_as_mkdir_gives_it() {
+        let mut tree = Tree::new();
+        let shared = tree.make_directories("shared");
+        tree.node_mut(shared).meta.mode = 0o2775;
+        tree.node_mut(shared).meta.gid = 50;
+        let trail = tree.make_path(b"shared/a/b").unwrap();
+        for id in &trail[2..] {
+            let meta = &tree.node(*id).meta;
+            assert_eq!((meta.mode, meta.uid, meta.gid), (0o2755, 0, 50));
+        }
+        let plain = tree.make_path(b"plain").unwrap();
+        let meta = &tree.node(plain[1]).meta;
+        assert_eq!((meta.mode, meta.uid, meta.gid), (0o755, 0, 0));
     }
 
     #[test]
