@@ -1,5 +1,7 @@
 //! The hash tree against `veritysetup`, the reference implementation.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
