@@ -150,13 +150,12 @@ impl BuildError {
 }
 
 /// The bundle as it grows.
-struct Growing<'a> {
+struct Growing {
     contents: Contents,
     writer: Writer,
-    tools: &'a Tools<'a>,
 }
 
-impl Growing<'_> {
+impl Growing {
     /// Appends a component. Layers among `later` get their place only; it is
     /// returned, for whoever reads them.
     fn component(
@@ -215,7 +214,6 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
     let mut bundle = Growing {
         contents: Contents::new(),
         writer: Writer::new(Arc::clone(&file), 0),
-        tools,
     };
     let [runtime_name, front_name] =
         ["runtime", "front"].map(|part| image_name(&inputs.service, part));

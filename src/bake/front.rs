@@ -55,10 +55,16 @@ pub fn from_binary(
     let unusable = |error| BuildError::input("the Caddy binary of the front", error);
     standby_front::elf::check(&mut caddy, architecture).map_err(unusable)?;
     let metadata = caddy.metadata();
-    let size = metadata.map_err(|error| BuildError::input("the Caddy binary of the front", error))?.len();
-    let layer = compressed(scratch, |out| {
-        let binary = Binary { content: &mut caddy, size };
-        standby_front::layer::write(out, Some(binary), &files.files()).map_err(io::Error::other)
+    let size = metadata
+        .map_err(|error| BuildError::input("the Caddy binary of the front", error))?
+        .len();
+    let layer = compressed(scratch, |mut out| {
+        let binary = Binary {
+            content: &mut caddy,
+            size,
+        };
+        standby_front::layer::write(&mut out, Some(binary), &files.files())
+            .map_err(io::Error::other)
     })?;
     let config = standby_front::image::configuration(&layer.diff_id.to_string(), &files.created)
         .map_err(|error| BuildError::input("the front's image", error))?;
@@ -69,8 +75,8 @@ pub fn from_binary(
 pub fn over_image(base: Image, files: &FrontFiles, scratch: File) -> Result<Image, BuildError> {
     let unusable = |error| BuildError::input("the front's image", error);
     let program = standby_front::image::program(&base.config).map_err(unusable)?;
-    let layer = compressed(scratch, |out| {
-        standby_front::layer::write(out, None, &files.files()).map_err(io::Error::other)
+    let layer = compressed(scratch, |mut out| {
+        standby_front::layer::write(&mut out, None, &files.files()).map_err(io::Error::other)
     })?;
     let diff_id = layer.diff_id.to_string();
     let config = standby_front::image::configuration_over(
@@ -88,7 +94,10 @@ pub fn compressed(
     scratch: File,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<Layer, BuildError> {
-    let failed = |source| BuildError::Write { what: "a layer to a temporary file", source };
+    let failed = |source| BuildError::Write {
+        what: "a layer to a temporary file",
+        source,
+    };
     let file = Arc::new(scratch);
     let stored = Hashing::new(BufWriter::with_capacity(1 << 20, &*file));
     let (digest, diff_id, size) = (|| {
@@ -96,12 +105,20 @@ pub fn compressed(
         write(&mut tar)?;
         let (encoder, diff_id, _) = tar.finish();
         let (buffer, digest, size) = encoder.finish()?.finish();
-        buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        buffer
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         Ok((digest, diff_id, size))
     })()
     .map_err(failed)?;
     let blob = Blob::in_file(file, 0, size);
-    Ok(Layer { digest, size, compression: Compression::Zstd, diff_id, blob })
+    Ok(Layer {
+        digest,
+        size,
+        compression: Compression::Zstd,
+        diff_id,
+        blob,
+    })
 }
 
 /// An image of a configuration and layers, with a manifest of our own.
@@ -155,11 +172,19 @@ struct Hashing<W> {
 
 impl<W: Write> Hashing<W> {
     fn new(inner: W) -> Self {
-        Hashing { inner, hasher: Sha256::new(), count: 0 }
+        Hashing {
+            inner,
+            hasher: Sha256::new(),
+            count: 0,
+        }
     }
 
     fn finish(self) -> (W, Digest, u64) {
-        (self.inner, Digest::from_bytes(self.hasher.finalize().into()), self.count)
+        (
+            self.inner,
+            Digest::from_bytes(self.hasher.finalize().into()),
+            self.count,
+        )
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::json;
 use standby_contract::service::Signer;
+use standby_front::validate;
 use standby_keys::SignerKey;
 use standby_snapshot::Snapshot;
 
@@ -35,12 +36,16 @@ use crate::ui::{Ui, bytes};
 const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Bytes of a Caddyfile, a maintenance page or CA certificates.
 const MOST_TEXT: u64 = 8 << 20;
+/// Time for Caddy to check its Caddyfile.
+const VALIDATE_TIME: Duration = Duration::from_secs(60);
 /// Kernel options of every disk: both consoles, and no reboot loop.
 const KERNEL_OPTIONS: &str = "ro console=tty0 console=ttyS0,115200n8 loglevel=4";
 
 /// Bake a signed bundle and its bootable disk from standby.toml
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  standby build -f standby.toml -o out --signer-key signer.key.pgp")]
+#[command(
+    after_help = "Example:\n  standby build -f standby.toml -o out --signer-key signer.key.pgp"
+)]
 pub struct BuildArgs {
     /// The plan
     #[arg(short, long, value_name = "FILE", default_value = "standby.toml")]
@@ -88,10 +93,17 @@ impl BuildArgs {
         let created = self.created(&plan, now)?;
         let key = self.signer.load(now, ui)?;
         let targets = self.targets(&plan);
-        for target in [&targets.bundle, &targets.disk, &targets.sums, &targets.signature] {
+        for target in [
+            &targets.bundle,
+            &targets.disk,
+            &targets.sums,
+            &targets.signature,
+        ] {
             refuse_existing(target, self.force)?;
         }
-        let inputs = self.inputs(&plan, &base, created, &key, ui)?;
+        let files = front_files(&plan, &base, created, ui)?;
+        let caddyfile = files.caddyfile.clone();
+        let inputs = self.inputs(&plan, &base, created, files, &key)?;
         make_folder(&self.output)?;
         let bundle = Output::create(&targets.bundle, self.force)?;
         let disk = Output::create(&targets.disk, self.force)?;
@@ -100,24 +112,42 @@ impl BuildArgs {
             _ => Arc::new(scratch(&self.output).because("cannot make a temporary file")?),
         };
         let stored = inputs.runtime.layers.iter().map(|layer| layer.size).sum();
-        let progress = ui.progress("baking", stored);
+        let workers = threads(self.jobs);
+        let bar = ui.progress("baking", stored);
         let tools = Tools {
-            threads: threads(self.jobs),
+            threads: workers,
             scratch: &|| scratch(&self.output),
-            progress: &|bytes| progress.add(bytes),
+            progress: &|bytes| bar.add(bytes),
             bundle: Arc::clone(bundle.file()),
             disk: &raw,
             sign: &|statement| {
                 let packet = key.sign_detached(statement, now, false);
-                packet.map(|p| vec![p]).map_err(|e| BuildError::input("cannot sign", e))
+                packet
+                    .map(|p| vec![p])
+                    .map_err(|e| BuildError::input("cannot sign", e))
             },
         };
-        let built = build(inputs, &tools).map_err(|error| failure(error, &self.output))?;
-        drop(progress);
+        let (checked, built) = std::thread::scope(|scope| {
+            let check = || match self.no_exec {
+                true => Ok(()),
+                false => check_caddyfile(&plan, &base, &caddyfile),
+            };
+            let checking = scope.spawn(check);
+            let built = build(inputs, &tools);
+            (
+                checking
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                built,
+            )
+        });
+        drop(bar);
+        checked?;
+        let built = built.map_err(|error| failure(error, &self.output))?;
         for warning in &built.warnings {
             ui.warn(warning);
         }
-        convert(&raw, disk.file(), self.format, tools.threads)
+        convert(&raw, disk.file(), self.format, workers)
             .map_err(|error| failure(error, &self.output))?;
         self.finish(&targets, bundle, disk, &key, now, &built, ui)
     }
@@ -134,11 +164,17 @@ impl BuildArgs {
         ui: &Ui,
     ) -> Result {
         let sums = sums(&[&bundle, &disk])?;
-        let signature = key.sign_detached(sums.as_bytes(), now, true).map_err(Failure::input)?;
+        let signature = key
+            .sign_detached(sums.as_bytes(), now, true)
+            .map_err(Failure::input)?;
         let sums_file = Output::create(&targets.sums, self.force)?;
-        (&**sums_file.file()).write_all(sums.as_bytes()).because("cannot write SHA256SUMS")?;
+        (&**sums_file.file())
+            .write_all(sums.as_bytes())
+            .because("cannot write SHA256SUMS")?;
         let signature_file = Output::create(&targets.signature, self.force)?;
-        (&**signature_file.file()).write_all(&signature).because("cannot write SHA256SUMS.asc")?;
+        (&**signature_file.file())
+            .write_all(&signature)
+            .because("cannot write SHA256SUMS.asc")?;
         for output in [bundle, disk, sums_file, signature_file] {
             output.commit()?;
         }
@@ -151,8 +187,22 @@ impl BuildArgs {
             "milliseconds": u64::try_from(ui.elapsed().as_millis()).unwrap_or(u64::MAX),
         }));
         ui.table(&[
-            ("bundle", format!("{} ({})", targets.bundle.display(), bytes(built.bundle_size))),
-            ("disk", format!("{} ({})", targets.disk.display(), bytes(statement.disk.size))),
+            (
+                "bundle",
+                format!(
+                    "{} ({})",
+                    targets.bundle.display(),
+                    bytes(built.bundle_size)
+                ),
+            ),
+            (
+                "disk",
+                format!(
+                    "{} ({})",
+                    targets.disk.display(),
+                    bytes(statement.disk.size)
+                ),
+            ),
             ("sums", format!("{} and .asc", targets.sums.display())),
             ("bundle digest", built.digest.to_string()),
             ("root hash", statement.disk.root_hash.clone()),
@@ -187,28 +237,38 @@ impl BuildArgs {
         Timestamp::new(seconds).ok_or_else(bad)
     }
 
-    fn inputs(&self, plan: &Plan, base: &Path, created: Timestamp, key: &SignerKey, ui: &Ui) -> Result<Inputs> {
+    fn inputs(
+        &self,
+        plan: &Plan,
+        base: &Path,
+        created: Timestamp,
+        files: FrontFiles,
+        key: &SignerKey,
+    ) -> Result<Inputs> {
         let platform = Platform {
             os: plan.runtime.platform.os.clone(),
             architecture: plan.runtime.platform.architecture.clone(),
             variant: None,
         };
-        let runtime = open_image(&plan.runtime.image.value, base, &platform)
-            .map_err(|f| f.context(format!("{}: the runtime image", at(plan, plan.runtime.image.at))))?;
+        let runtime = open_image(&plan.runtime.image.value, base, &platform).map_err(|f| {
+            f.context(format!(
+                "{}: the runtime image",
+                at(plan, plan.runtime.image.at)
+            ))
+        })?;
         let kit_path = base.join(&plan.boot.kit.value);
-        let kit = open_layout(&kit_path).and_then(|layout| {
-            BootKit::open(&layout).map_err(Failure::input)
-        });
+        let kit = open_layout(&kit_path)
+            .and_then(|layout| BootKit::open(&layout).map_err(Failure::input));
         let kit = kit.map_err(|f| f.context(format!("{}", kit_path.display())))?;
         let scan_path = base.join(&plan.snapshot.path.value);
-        let snapshot = Snapshot::scan(&scan_path)
-            .map_err(|e| Failure::input(e).context(format!("the snapshot {}", scan_path.display())))?;
-        let taken = plan.snapshot.taken.map_or(snapshot.newest, Timestamp::seconds);
-        let files = front_files(plan, base, created, ui)?;
+        let snapshot = Snapshot::scan(&scan_path).map_err(|e| {
+            Failure::input(e).context(format!("the snapshot {}", scan_path.display()))
+        })?;
+        let taken = plan
+            .snapshot
+            .taken
+            .map_or(snapshot.newest, Timestamp::seconds);
         let caddy = open_front(plan, base, &platform)?;
-        if !self.no_exec {
-            validate(&caddy, plan, base, &files)?;
-        }
         let front_args = standby_front::arguments(&caddy.program()?);
         let folder = self.output.clone();
         let owner = plan.snapshot.owner;
@@ -226,7 +286,10 @@ impl BuildArgs {
         };
         Ok(Inputs {
             created: created.to_string(),
-            expires: plan.service.max_age.map(|age| created.after(age).to_string()),
+            expires: plan
+                .service
+                .max_age
+                .map(|age| created.after(age).to_string()),
             signer: Some(signer(key, created)),
             platform: platform.to_string(),
             runtime,
@@ -299,12 +362,14 @@ fn folder(path: &Path) -> PathBuf {
 }
 
 fn at(plan: &Plan, at: crate::plan::Position) -> String {
-    format!("{}:{at}", plan.file)
+    format!("{}:{}:{}", plan.file, at.line, at.column)
 }
 
 /// Threads to use: as asked, or one a CPU.
 pub fn threads(asked: Option<NonZeroUsize>) -> NonZeroUsize {
-    asked.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    asked
+        .or_else(|| std::thread::available_parallelism().ok())
+        .unwrap_or(NonZeroUsize::MIN)
 }
 
 fn settings(plan: &Plan, isolated: bool) -> standby_runtime::Settings {
@@ -325,7 +390,10 @@ fn settings(plan: &Plan, isolated: bool) -> standby_runtime::Settings {
 
 fn kernel_options(plan: &Plan) -> String {
     let own = plan.boot.options.iter().map(String::as_str);
-    std::iter::once(KERNEL_OPTIONS).chain(own).collect::<Vec<_>>().join(" ")
+    std::iter::once(KERNEL_OPTIONS)
+        .chain(own)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn probes(plan: &Plan) -> Vec<Probe> {
@@ -349,12 +417,17 @@ fn signer(key: &SignerKey, created: Timestamp) -> Signer {
         .primary_user_id(at)
         .or_else(|| certificate.user_ids().into_iter().next())
         .unwrap_or_default();
-    Signer { fingerprint: certificate.fingerprint().to_string(), user_id }
+    Signer {
+        fingerprint: certificate.fingerprint().to_string(),
+        user_id,
+    }
 }
 
 /// A signer in a line.
 pub fn signer_text(signer: Option<&Signer>) -> String {
-    signer.map_or("nobody".into(), |s| format!("{}, {}", s.user_id, s.fingerprint))
+    signer.map_or("nobody".into(), |s| {
+        format!("{}, {}", s.user_id, s.fingerprint)
+    })
 }
 
 /// Where Caddy comes from, opened.
@@ -367,7 +440,9 @@ impl Caddy {
     fn program(&self) -> Result<String> {
         match self {
             Caddy::Binary(_) => Ok(standby_front::CADDY.to_owned()),
-            Caddy::Image(image) => standby_front::image::program(&image.config).map_err(Failure::input),
+            Caddy::Image(image) => {
+                standby_front::image::program(&image.config).map_err(Failure::input)
+            }
         }
     }
 }
@@ -393,12 +468,16 @@ fn front_files(plan: &Plan, base: &Path, created: Timestamp, ui: &Ui) -> Result<
         let what = format!("cannot read {}", path.display());
         let len = fs::metadata(path).because(&what)?.len();
         if len > MOST_TEXT {
-            return Err(Failure::text(format!("{what}: it has more than {MOST_TEXT} bytes")));
+            return Err(Failure::text(format!(
+                "{what}: it has more than {MOST_TEXT} bytes"
+            )));
         }
         fs::read(path).because(&what)
     };
     let own = |path: &Option<crate::plan::At<PathBuf>>| {
-        path.as_ref().map(|path| read(&base.join(&path.value))).transpose()
+        path.as_ref()
+            .map(|path| read(&base.join(&path.value)))
+            .transpose()
     };
     let ca_certificates = match own(&plan.front.ca_certificates)? {
         Some(given) => Some(given),
@@ -430,12 +509,13 @@ fn front_files(plan: &Plan, base: &Path, created: Timestamp, ui: &Ui) -> Result<
 }
 
 /// Lets Caddy itself check the Caddyfile: the one program that a build runs.
-fn validate(caddy: &Caddy, plan: &Plan, base: &Path, files: &FrontFiles) -> Result {
+fn check_caddyfile(plan: &Plan, base: &Path, caddyfile: &[u8]) -> Result {
     let FrontSource::Binary(path) = &plan.front.source else {
         return Ok(());
     };
-    debug_assert!(matches!(caddy, Caddy::Binary(_)));
-    standby_front::validate::validate(&base.join(&path.value), &files.caddyfile).map_err(|error| {
+    let scratch = tempfile::tempdir().because("cannot make a temporary folder")?;
+    let caddy = base.join(&path.value);
+    validate::validate(&caddy, caddyfile, scratch.path(), VALIDATE_TIME).map_err(|error| {
         Failure::input(error)
             .context("Caddy refuses its Caddyfile")
             .hint("correct front.caddyfile, or leave this check out with --no-exec")
@@ -448,8 +528,10 @@ fn make_front(
     files: &FrontFiles,
     folder: &Path,
 ) -> std::result::Result<Image, BuildError> {
-    let scratch = scratch(folder)
-        .map_err(|source| BuildError::Write { what: "a temporary file", source })?;
+    let scratch = scratch(folder).map_err(|source| BuildError::Write {
+        what: "a temporary file",
+        source,
+    })?;
     match caddy {
         Caddy::Binary(file) => from_binary(file, architecture, files, scratch),
         Caddy::Image(image) => over_image(*image, files, scratch),
@@ -463,18 +545,26 @@ fn make_snapshot(
     folder: &Path,
     runtime: &Component,
 ) -> std::result::Result<(Component, crate::oci::image::Layer), BuildError> {
-    let scratch = scratch(folder)
-        .map_err(|source| BuildError::Write { what: "a temporary file", source })?;
+    let scratch = scratch(folder).map_err(|source| BuildError::Write {
+        what: "a temporary file",
+        source,
+    })?;
     let layer = compressed(scratch, |mut out| {
-        snapshot.write(&mut out, owner, taken).map_err(std::io::Error::other)
+        snapshot
+            .write(&mut out, owner, taken)
+            .map_err(std::io::Error::other)
     })?;
     let listed = ArtifactLayer {
         media_type: media::LAYER_ZSTD.to_owned(),
         digest: layer.digest,
         blob: layer.blob.clone(),
     };
-    let component =
-        Component::artifact(Role::Snapshot, SNAPSHOT, vec![listed], &runtime.as_subject())?;
+    let component = Component::artifact(
+        Role::Snapshot,
+        SNAPSHOT,
+        vec![listed],
+        &runtime.as_subject(),
+    )?;
     Ok((component, layer))
 }
 
@@ -492,13 +582,19 @@ fn sums(outputs: &[&Output]) -> Result<String> {
             })
             .collect();
         let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            handle
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
         running.into_iter().map(join).collect()
     });
     let mut text = String::new();
     for (output, digest) in outputs.iter().zip(digests) {
-        let name = output.target().file_name().unwrap_or_default().to_string_lossy();
+        let name = output
+            .target()
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         let digest = digest.because(format!("cannot read {name}"))?;
         text.push_str(&format!("{}  {name}\n", digest.hex()));
     }
@@ -510,12 +606,22 @@ pub fn failure(error: impl Into<anyhow::Error>, folder: &Path) -> Failure {
     let error = error.into();
     let full = error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|io| {
-            matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            matches!(
+                io.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            )
         })
     });
-    let failure = Failure { kind: Kind::Input, error, hint: None };
+    let failure = Failure {
+        kind: Kind::Input,
+        error,
+        hint: None,
+    };
     if full {
-        failure.hint(format!("make room on the file system of {}; nothing was written", folder.display()))
+        failure.hint(format!(
+            "make room on the file system of {}; nothing was written",
+            folder.display()
+        ))
     } else {
         failure
     }

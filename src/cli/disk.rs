@@ -44,7 +44,9 @@ impl Format {
 
 /// Derive the bootable disk from a bundle, exactly as it was built and signed
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  standby disk links-1.0.0.oci.tar --trust signer.cert.pgp -o links.raw")]
+#[command(
+    after_help = "Example:\n  standby disk links-1.0.0.oci.tar --trust signer.cert.pgp -o links.raw"
+)]
 pub struct DiskArgs {
     /// The bundle: .oci.tar, .oci.tar.zst or folder
     bundle: PathBuf,
@@ -97,7 +99,10 @@ impl DiskArgs {
             "bundle_digest": accepted.bundle.digest,
         }));
         ui.table(&[
-            ("disk", format!("{} ({})", self.output.display(), bytes(disk.size))),
+            (
+                "disk",
+                format!("{} ({})", self.output.display(), bytes(disk.size)),
+            ),
             ("root hash", format!("{}, as signed", disk.root_hash)),
         ]);
         Ok(())
@@ -109,8 +114,12 @@ pub fn derive_failure(error: DeriveError, folder: &std::path::Path) -> Failure {
     if error.is_environment() {
         return failure(error, folder);
     }
-    Failure { kind: Kind::Untrusted, error: error.into(), hint: None }
-        .hint("the bundle does not lead to what was signed; do not use it")
+    Failure {
+        kind: Kind::Untrusted,
+        error: error.into(),
+        hint: None,
+    }
+    .hint("the bundle does not lead to what was signed; do not use it")
 }
 
 /// Writes a raw disk in another form; nothing to do for raw itself.

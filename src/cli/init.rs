@@ -26,7 +26,10 @@ impl InitArgs {
     pub fn run(&self, ui: &Ui) -> Result {
         output::write(&self.output, TEMPLATE.as_bytes(), self.force)?;
         ui.value(&serde_json::json!({"plan": self.output}));
-        ui.line(format!("{}: fill it in, then 'standby build'", self.output.display()));
+        ui.line(format!(
+            "{}: fill it in, then 'standby build'",
+            self.output.display()
+        ));
         Ok(())
     }
 }

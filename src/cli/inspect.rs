@@ -45,26 +45,53 @@ impl InspectArgs {
         }));
         let service = &statement.service;
         ui.table(&[
-            ("service", format!("{} {}, sequence {}", service.name, service.version, service.sequence)),
+            (
+                "service",
+                format!(
+                    "{} {}, sequence {}",
+                    service.name, service.version, service.sequence
+                ),
+            ),
             ("bundle digest", bundle.digest.to_string()),
             ("made for", signer_text(statement.signer.as_ref())),
-            ("signatures", format!("{} (not verified)", bundle.signatures.len())),
+            (
+                "signatures",
+                format!("{} (not verified)", bundle.signatures.len()),
+            ),
             ("created", statement.created.clone()),
-            ("expires", statement.expires.clone().unwrap_or_else(|| "never".into())),
+            (
+                "expires",
+                statement.expires.clone().unwrap_or_else(|| "never".into()),
+            ),
             ("platform", statement.platform.clone()),
-            ("disk", format!("{}, root hash {}", bytes(statement.disk.size), statement.disk.root_hash)),
+            (
+                "disk",
+                format!(
+                    "{}, root hash {}",
+                    bytes(statement.disk.size),
+                    statement.disk.root_hash
+                ),
+            ),
         ]);
         ui.line("");
-        let width = statement.components.iter().map(|c| c.role.word().len()).max().unwrap_or(0);
+        let width = statement
+            .components
+            .iter()
+            .map(|c| c.role.word().len())
+            .max()
+            .unwrap_or(0);
         for c in &statement.components {
-            ui.line(format!(
-                "{:width$}  {}  {:>10} stored  {:>10} unpacked  {}",
-                c.role.word(),
-                c.digest.short(),
-                bytes(c.content_size),
-                bytes(c.unpacked_size),
-                c.name.as_deref().unwrap_or(""),
-            ).trim_end());
+            ui.line(
+                format!(
+                    "{:width$}  {}  {:>10} stored  {:>10} unpacked  {}",
+                    c.role.word(),
+                    c.digest.short(),
+                    bytes(c.content_size),
+                    bytes(c.unpacked_size),
+                    c.name.as_deref().unwrap_or(""),
+                )
+                .trim_end(),
+            );
         }
         Ok(())
     }

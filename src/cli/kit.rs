@@ -90,13 +90,18 @@ impl KitArgs {
 impl KitBuildArgs {
     fn run(&self, ui: &Ui) -> Result {
         if self.output.symlink_metadata().is_ok() {
-            return Err(Failure::text(format!("{} exists already", self.output.display()))
-                .hint("choose another place with -o, or remove it"));
+            return Err(
+                Failure::text(format!("{} exists already", self.output.display()))
+                    .hint("choose another place with -o, or remove it"),
+            );
         }
         let mut materials = self.materials(ui)?;
-        let program = fs::read(&self.guest)
-            .because(format!("cannot read {}", self.guest.display()))?;
-        let guest = Guest { program: &program, version: &self.guest_version };
+        let program =
+            fs::read(&self.guest).because(format!("cannot read {}", self.guest.display()))?;
+        let guest = Guest {
+            program: &program,
+            version: &self.guest_version,
+        };
         ui.note("choosing modules and packing the initrd");
         let built = kit::build(&mut materials, guest, wanted::DEFAULT).map_err(Failure::input)?;
         layout::write(&built.kit, &self.output).map_err(Failure::input)?;
@@ -113,7 +118,10 @@ impl KitBuildArgs {
             ("kit", self.output.display().to_string()),
             ("digest", digest),
             ("kernel", built.config.kernel_release.clone()),
-            ("initrd", format!("{}, {} modules", bytes(initrd), built.config.modules.len())),
+            (
+                "initrd",
+                format!("{}, {} modules", bytes(initrd), built.config.modules.len()),
+            ),
         ]);
         Ok(())
     }
@@ -129,11 +137,16 @@ impl KitBuildArgs {
         }
         let read = |path: &PathBuf| -> Result<(String, Vec<u8>)> {
             let shown = path.display().to_string();
-            Ok((shown.clone(), fs::read(path).because(format!("cannot read {shown}"))?))
+            Ok((
+                shown.clone(),
+                fs::read(path).because(format!("cannot read {shown}"))?,
+            ))
         };
         if let Some(path) = &self.kernel {
             let (shown, image) = read(path)?;
-            materials.set_kernel(&shown, image).map_err(Failure::input)?;
+            materials
+                .set_kernel(&shown, image)
+                .map_err(Failure::input)?;
         }
         if let Some(path) = &self.modules {
             materials.add_module_folder(path).map_err(Failure::input)?;
@@ -148,11 +161,18 @@ impl KitBuildArgs {
         match &self.core_img {
             Some(path) => {
                 let (shown, image) = read(path)?;
-                materials.set_core_image(&shown, image).map_err(Failure::input)?;
+                materials
+                    .set_core_image(&shown, image)
+                    .map_err(Failure::input)?;
             }
             None => {
-                let program = self.grub_mkimage.clone().unwrap_or_else(|| "grub-mkimage".into());
-                materials.make_core_image(&program).map_err(Failure::input)?;
+                let program = self
+                    .grub_mkimage
+                    .clone()
+                    .unwrap_or_else(|| "grub-mkimage".into());
+                materials
+                    .make_core_image(&program)
+                    .map_err(Failure::input)?;
             }
         }
         Ok(materials)
@@ -170,14 +190,35 @@ impl KitInspectArgs {
         let parts = &kit.parts;
         ui.table(&[
             ("digest", kit.component.digest.to_string()),
-            ("kernel", format!("{}, {}", parts.kernel_release, bytes(parts.kernel.len() as u64))),
+            (
+                "kernel",
+                format!(
+                    "{}, {}",
+                    parts.kernel_release,
+                    bytes(parts.kernel.len() as u64)
+                ),
+            ),
             ("initrd", bytes(parts.initrd.len() as u64)),
             ("EFI stub", bytes(parts.stub.len() as u64)),
             ("BIOS loader", bytes(parts.core_image.len() as u64)),
         ]);
-        for source in config.get("sources").and_then(|s| s.as_array()).into_iter().flatten() {
-            let field = |name: &str| source.get(name).and_then(|v| v.as_str()).unwrap_or_default();
-            ui.line(format!("from         {} {}", field("package"), field("version")));
+        for source in config
+            .get("sources")
+            .and_then(|s| s.as_array())
+            .into_iter()
+            .flatten()
+        {
+            let field = |name: &str| {
+                source
+                    .get(name)
+                    .and_then(|v| v.as_str())
+                    .unwrap_or_default()
+            };
+            ui.line(format!(
+                "from         {} {}",
+                field("package"),
+                field("version")
+            ));
         }
         Ok(())
     }

@@ -58,7 +58,11 @@ pub fn open_bundle(path: &Path) -> Result<Opened> {
     let opened = if path.is_dir() {
         open::directory(open_folder(path)?)
     } else {
-        open::file(open_file(path)?, || scratch(&std::env::temp_dir()), MOST_BUNDLE)
+        open::file(
+            open_file(path)?,
+            || scratch(&std::env::temp_dir()),
+            MOST_BUNDLE,
+        )
     };
     opened.map_err(|error| {
         Failure::from(crate::bundle::verify::VerifyError::from(error)).context(path.display())

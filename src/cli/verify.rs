@@ -27,8 +27,10 @@ const MOST_SUMS: u64 = 1 << 20;
 
 /// Prove who made a bundle or disk, and that no byte of it was changed
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  standby verify links-1.0.0.oci.tar --trust signer.cert.pgp\n  \
-standby verify links-1.0.0.raw --trust signer.cert.pgp")]
+#[command(
+    after_help = "Examples:\n  standby verify links-1.0.0.oci.tar --trust signer.cert.pgp\n  \
+standby verify links-1.0.0.raw --trust signer.cert.pgp"
+)]
 pub struct VerifyArgs {
     /// The bundle (.oci.tar, .oci.tar.zst or folder), or a disk beside its SHA256SUMS
     file: PathBuf,
@@ -80,11 +82,17 @@ impl VerifyArgs {
         let add = |bytes| progress.add(bytes);
         if self.deep {
             let folder = std::env::temp_dir();
-            accepted.bundle.hash_all(workers.get(), &|_| {}).map_err(|e| named(e.into()))?;
+            accepted
+                .bundle
+                .hash_all(workers.get(), &|_| {})
+                .map_err(|e| named(e.into()))?;
             derive(&accepted.bundle, workers, &|| scratch(&folder), &add, None)
                 .map_err(|e| derive_failure(e, &folder).context(path.display()))?;
         } else {
-            accepted.bundle.hash_all(workers.get(), &add).map_err(|e| named(e.into()))?;
+            accepted
+                .bundle
+                .hash_all(workers.get(), &add)
+                .map_err(|e| named(e.into()))?;
         }
         Ok(accepted)
     }
@@ -103,7 +111,10 @@ impl VerifyArgs {
                     .map_err(|e| derive_failure(e, &folder))?;
                 compare(&disk, &wanted, &self.file)?;
                 report(&accepted, ui);
-                ui.line(format!("disk           {} is the one of this bundle", self.file.display()));
+                ui.line(format!(
+                    "disk           {} is the one of this bundle",
+                    self.file.display()
+                ));
                 Ok(())
             }
             None => by_sums(&self.file, trust, ui),
@@ -125,14 +136,23 @@ pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
             trust.source.display()
         )));
     }
-    Ok(Accepted { bundle, verified, at: trust.at })
+    Ok(Accepted {
+        bundle,
+        verified,
+        at: trust.at,
+    })
 }
 
 /// One line on who signed what, for verbs that go on to use the bundle.
 pub fn tell(accepted: &Accepted, ui: &Ui) {
     let service = &accepted.bundle.statement.service;
     for signer in &accepted.verified.signers {
-        ui.note(format!("{} {} signed by {}", service.name, service.version, SignedBy::from(signer)));
+        ui.note(format!(
+            "{} {} signed by {}",
+            service.name,
+            service.version,
+            SignedBy::from(signer)
+        ));
     }
     if let Some(text) = staleness(accepted) {
         ui.warn(text);
@@ -149,7 +169,12 @@ fn staleness(accepted: &Accepted) -> Option<String> {
 fn report(accepted: &Accepted, ui: &Ui) {
     let bundle = &accepted.bundle;
     let statement = &bundle.statement;
-    let signers: Vec<SignedBy> = accepted.verified.signers.iter().map(SignedBy::from).collect();
+    let signers: Vec<SignedBy> = accepted
+        .verified
+        .signers
+        .iter()
+        .map(SignedBy::from)
+        .collect();
     let age = humantime::parse_rfc3339(&statement.created)
         .ok()
         .and_then(|created| accepted.at.duration_since(created).ok());
@@ -169,11 +194,23 @@ fn report(accepted: &Accepted, ui: &Ui) {
     }));
     let service = &statement.service;
     let mut rows = vec![
-        ("service", format!("{} {}, sequence {}", service.name, service.version, service.sequence)),
+        (
+            "service",
+            format!(
+                "{} {}, sequence {}",
+                service.name, service.version, service.sequence
+            ),
+        ),
         ("bundle digest", bundle.digest.to_string()),
     ];
-    rows.extend(signers.iter().map(|signer| ("signed by", signer.to_string())));
-    let age = age.map_or(String::new(), |age| format!(" ({} ago)", rough(age.as_secs())));
+    rows.extend(
+        signers
+            .iter()
+            .map(|signer| ("signed by", signer.to_string())),
+    );
+    let age = age.map_or(String::new(), |age| {
+        format!(" ({} ago)", rough(age.as_secs()))
+    });
     rows.push(("created", format!("{}{age}", statement.created)));
     if let Some(expires) = &statement.expires {
         rows.push(("expires", expires.clone()));
@@ -200,8 +237,16 @@ pub fn component_values(bundle: &Bundle) -> Vec<Value> {
 
 /// A duration in its largest unit.
 pub fn rough(seconds: u64) -> String {
-    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let (size, name) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1, "second"));
+    let units = [
+        (86_400, "day"),
+        (3_600, "hour"),
+        (60, "minute"),
+        (1, "second"),
+    ];
+    let (size, name) = units
+        .into_iter()
+        .find(|(size, _)| seconds >= *size)
+        .unwrap_or((1, "second"));
     let count = seconds / size;
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
@@ -211,7 +256,10 @@ pub fn rough(seconds: u64) -> String {
 fn is_disk(path: &Path) -> Result<bool> {
     let file = open_file(path)?;
     let mut start = [0; 520];
-    let len = file.metadata().because(format!("cannot read {}", path.display()))?.len();
+    let len = file
+        .metadata()
+        .because(format!("cannot read {}", path.display()))?
+        .len();
     if len < 520 {
         return Ok(false);
     }
@@ -220,7 +268,9 @@ fn is_disk(path: &Path) -> Result<bool> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(start.get(512..) == Some(b"EFI PART".as_slice())
         || start.starts_with(b"QFI\xfb")
-        || [".raw", ".raw.zst", ".qcow2"].iter().any(|end| name.ends_with(end)))
+        || [".raw", ".raw.zst", ".qcow2"]
+            .iter()
+            .any(|end| name.ends_with(end)))
 }
 
 /// By SHA256SUMS beside the file, and its signature.
@@ -228,7 +278,8 @@ fn by_sums(path: &Path, trust: &Trust, ui: &Ui) -> Result {
     let folder = path.parent().unwrap_or(Path::new(""));
     let small = |name: &str| -> Result<Vec<u8>> {
         let path = folder.join(name);
-        let hint = "keep SHA256SUMS and SHA256SUMS.asc beside the disk, or name its bundle with --bundle";
+        let hint =
+            "keep SHA256SUMS and SHA256SUMS.asc beside the disk, or name its bundle with --bundle";
         let missing = |f: Failure| f.hint(hint);
         let file = open_file(&path).map_err(missing)?;
         let len = file.metadata().because(path.display())?.len();
@@ -257,7 +308,9 @@ fn by_sums(path: &Path, trust: &Trust, ui: &Ui) -> Result {
     let file = open_file(path)?;
     let len = file.metadata().because(path.display())?.len();
     let progress = ui.progress("verifying", len);
-    let found = Blob::in_file(Arc::new(file), 0, len).digest().because(path.display())?;
+    let found = Blob::in_file(Arc::new(file), 0, len)
+        .digest()
+        .because(path.display())?;
     progress.add(len);
     drop(progress);
     if found != listed {
@@ -273,7 +326,11 @@ fn by_sums(path: &Path, trust: &Trust, ui: &Ui) -> Result {
     }));
     let mut rows = vec![("disk", format!("{} ({})", path.display(), bytes(len)))];
     rows.push(("digest", found.to_string()));
-    rows.extend(signers.iter().map(|signer| ("signed by", signer.to_string())));
+    rows.extend(
+        signers
+            .iter()
+            .map(|signer| ("signed by", signer.to_string())),
+    );
     ui.table(&rows);
     Ok(())
 }
@@ -287,8 +344,13 @@ fn compare(disk: &File, wanted: &File, path: &Path) -> Result {
     let mut at = 0;
     while at < len {
         let count = usize::try_from(len - at).unwrap_or(usize::MAX).min(a.len());
-        let (a, b) = (a.get_mut(..count).unwrap_or_default(), b.get_mut(..count).unwrap_or_default());
-        wanted.read_exact_at(a, at).because("cannot read a temporary file")?;
+        let (a, b) = (
+            a.get_mut(..count).unwrap_or_default(),
+            b.get_mut(..count).unwrap_or_default(),
+        );
+        wanted
+            .read_exact_at(a, at)
+            .because("cannot read a temporary file")?;
         let cut = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 Failure::untrusted(anyhow::anyhow!("{}: it is cut off", path.display()))

@@ -39,7 +39,10 @@ pub fn prepare(tree: &mut Tree, config: &[u8]) -> Result<(), RuntimeError> {
     }
     for mount in &config.mounts {
         let path = mount.destination.as_str();
-        let inside = |kernel: &str| path.strip_prefix(kernel).is_some_and(|p| p.starts_with('/'));
+        let inside = |kernel: &str| {
+            path.strip_prefix(kernel)
+                .is_some_and(|p| p.starts_with('/'))
+        };
         if mount.source == paths::RESOLV_CONF {
             file(tree, path, Content::empty(), false)?;
         } else if !KERNEL_FOLDERS.iter().any(|kernel| inside(kernel)) {
