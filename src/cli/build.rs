@@ -514,7 +514,7 @@ fn check_caddyfile(plan: &Plan, base: &Path, caddyfile: &[u8]) -> Result {
         return Ok(());
     };
     let scratch = tempfile::tempdir().because("cannot make a temporary folder")?;
-    let caddy = base.join(&path.value);
+    let caddy = std::path::absolute(base.join(&path.value)).because("cannot find Caddy")?;
     validate::validate(&caddy, caddyfile, scratch.path(), VALIDATE_TIME).map_err(|error| {
         Failure::input(error)
             .context("Caddy refuses its Caddyfile")
