@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use standby::oci::layer::{EntryKind, LayerError, Limits, Problem, Spool, WriteAt, read};
-use standby_tree::{StoreId, Tree};
+use standby_tree::StoreId;
 
 use crate::support::nasty::{self, Item, Tar};
 
@@ -91,54 +91,6 @@ fn holes_count() {
     let limit = 1 << 39;
     let what = "bytes of file contents";
     assert_eq!(error.problem(), Some(&Problem::Limit { what, limit }));
-}
-
-/// A million files, counted by what the heap gave out at the end.
-#[test]
-fn a_million_files_stay_small() {
-    struct Names {
-        number: u32,
-        block: Vec<u8>,
-    }
-    impl Read for Names {
-        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            if self.block.is_empty() && self.number < 1_000_000 {
-                let (folder, file) = (self.number / 1000, self.number % 1000);
-                let mut tar = Tar::new();
-                tar.item(Item::file(
-                    format!("usr/share/{folder:04}/file-{file:04}"),
-                    "",
-                ));
-                self.block = tar.unfinished();
-                self.number += 1;
-            }
-            let count = self.block.len().min(buf.len());
-            buf[..count].copy_from_slice(&self.block[..count]);
-            self.block.drain(..count);
-            Ok(count)
-        }
-    }
-    let before = resident();
-    let names = Names {
-        number: 0,
-        block: Vec::new(),
-    };
-    let mut spool = Spool::new(Count::default());
-    let layer = read(names, StoreId(0), &mut spool, &Limits::default()).unwrap();
-    assert_eq!(layer.len(), 1_000_000);
-    let mut tree = Tree::new();
-    standby::oci::layer::apply(&mut tree, layer).unwrap();
-    let grown = resident().saturating_sub(before);
-    assert_eq!(tree.walk().count(), 1_000_000 + 1000 + 3);
-    assert!(grown < 280 << 20, "{} MiB", grown >> 20);
-    println!("{} MiB", grown >> 20);
-}
-
-/// Bytes of this process in memory, other tests of the moment included.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = status.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
 }
 
 #[test]

@@ -440,4 +440,5 @@ pub fn compress(tar: &[u8], compression: Compression) -> io::Result<Vec<u8>> {
 }
 
 mod image;
+#[allow(unused_imports)]
 pub use image::image;

@@ -34,11 +34,14 @@ pub fn apply(tree: &mut Tree, layer: Layer) -> Result<(), LayerError> {
         parent: None,
         depth: layer.depth,
     };
-    for entry in layer.entries() {
-        let (path, offset) = (entry.path, entry.offset);
-        over.entry(entry)
-            .and_then(|()| check_nodes(over.tree, layer.nodes))
-            .map_err(|problem| LayerError::entry(offset, path, problem))?;
+    for records in layer.records {
+        for record in &records {
+            let entry = layer.shared.entry(record);
+            let (path, offset) = (entry.path, entry.offset);
+            over.entry(entry)
+                .and_then(|()| check_nodes(over.tree, layer.nodes))
+                .map_err(|problem| LayerError::entry(offset, path, problem))?;
+        }
     }
     Ok(())
 }

@@ -9,11 +9,10 @@ use super::limits::Limits;
 /// spool. Made by [`super::read`], used up by [`super::apply`].
 #[derive(Debug)]
 pub struct Layer {
-    store: StoreId,
-    /// All names and link targets, one after the other.
-    text: Vec<u8>,
-    xattrs: Vec<Xattrs>,
-    records: Vec<Record>,
+    pub(super) shared: Shared,
+    /// In chunks, so that applying can free what it is done with.
+    pub(super) records: Vec<Vec<Record>>,
+    length: usize,
     metadata_limit: u64,
     metadata_bytes: u64,
     /// See [`Limits::nodes`].
@@ -22,22 +21,34 @@ pub struct Layer {
     pub(super) depth: u64,
 }
 
-/// A part of [`Layer::text`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the records of a layer point into.
+#[derive(Debug)]
+pub(super) struct Shared {
+    store: StoreId,
+    /// All names and link targets, one after the other.
+    text: Vec<u8>,
+    xattrs: Vec<Xattrs>,
+}
+
+/// Records of a chunk: about 4 MiB.
+const CHUNK: usize = 1 << 16;
+
+/// A part of [`Shared::text`].
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     start: u32,
     length: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Record {
+pub(super) struct Record {
     offset: u64,
     seconds: i64,
     nanoseconds: u32,
     path: Span,
     uid: u32,
     gid: u32,
-    /// Number in [`Layer::xattrs`] plus one; 0 for none.
+    /// Number in [`Shared::xattrs`] plus one; 0 for none.
     xattrs: u32,
     mode: u16,
     body: Body,
@@ -106,10 +117,13 @@ pub enum EntryKind<'a> {
 impl Layer {
     pub(super) fn new(store: StoreId, limits: &Limits) -> Self {
         Layer {
-            store,
-            text: Vec::new(),
-            xattrs: Vec::new(),
+            shared: Shared {
+                store,
+                text: Vec::new(),
+                xattrs: Vec::new(),
+            },
             records: Vec::new(),
+            length: 0,
             metadata_limit: limits.metadata_bytes.min(u64::from(u32::MAX)),
             metadata_bytes: 0,
             nodes: limits.nodes,
@@ -119,17 +133,18 @@ impl Layer {
 
     /// Number of entries.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.length
     }
 
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.length == 0
     }
 
     /// All entries in the order of the tar.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.records.iter().map(|record| self.view(record))
+        let records = self.records.iter().flatten();
+        records.map(|record| self.shared.entry(record))
     }
 
     /// Adds an entry; its names and attributes count towards the limit.
@@ -156,7 +171,7 @@ impl Layer {
             EntryKind::Opaque => Body::Opaque,
         };
         let xattrs = self.keep_xattrs(meta.xattrs)?;
-        self.records.push(Record {
+        let record = Record {
             offset,
             seconds: meta.mtime.seconds,
             nanoseconds: meta.mtime.nanoseconds,
@@ -166,7 +181,12 @@ impl Layer {
             xattrs,
             mode: meta.mode,
             body,
-        });
+        };
+        match self.records.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(record),
+            _ => self.records.push(vec![record]),
+        }
+        self.length += 1;
         Ok(())
     }
 
@@ -176,9 +196,9 @@ impl Layer {
             what: "bytes of names and attributes",
             limit: self.metadata_limit,
         };
-        let start = u32::try_from(self.text.len()).map_err(too_large)?;
+        let start = u32::try_from(self.shared.text.len()).map_err(too_large)?;
         let length = u32::try_from(text.len()).map_err(too_large)?;
-        self.text.extend_from_slice(text);
+        self.shared.text.extend_from_slice(text);
         Ok(Span { start, length })
     }
 
@@ -190,10 +210,10 @@ impl Layer {
             // Two allocations and a place in the map: about 64 bytes each.
             self.count(name.len() as u64 + value.len() as u64 + 64)?;
         }
-        self.xattrs.push(xattrs);
+        self.shared.xattrs.push(xattrs);
         let what = "sets of attributes";
         let limit = u64::from(u32::MAX);
-        u32::try_from(self.xattrs.len()).map_err(|_| Problem::Limit { what, limit })
+        u32::try_from(self.shared.xattrs.len()).map_err(|_| Problem::Limit { what, limit })
     }
 
     fn count(&mut self, bytes: u64) -> Result<(), Problem> {
@@ -206,14 +226,17 @@ impl Layer {
         }
         Ok(())
     }
+}
 
+impl Shared {
     fn text(&self, span: Span) -> &[u8] {
         let start = span.start as usize;
         let end = start.saturating_add(span.length as usize);
         self.text.get(start..end).unwrap_or_default()
     }
 
-    fn view(&self, record: &Record) -> Entry<'_> {
+    /// What a record says.
+    pub(super) fn entry(&self, record: &Record) -> Entry<'_> {
         let xattrs = usize::try_from(record.xattrs)
             .ok()
             .and_then(|number| self.xattrs.get(number.checked_sub(1)?));

@@ -87,19 +87,19 @@ impl Header {
         let Some(stored) = number(&self.checksum) else {
             return false;
         };
-        let (before, rest) = self.as_bytes().split_at(148);
-        let after = rest.get(8..).unwrap_or_default();
         let spaces = 8 * i64::from(b' ');
-        let unsigned: u32 = before.iter().chain(after).map(|b| u32::from(*b)).sum();
-        if i64::from(unsigned) + spaces == stored {
+        let unsigned = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
+        let sum = i64::from(unsigned(self.as_bytes())) - i64::from(unsigned(&self.checksum));
+        if sum + spaces == stored {
             return true;
         }
-        let signed: i32 = before
-            .iter()
-            .chain(after)
-            .map(|b| i32::from(b.cast_signed()))
-            .sum();
-        i64::from(signed) + spaces == stored
+        let signed = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .map(|b| i64::from(b.cast_signed()))
+                .sum::<i64>()
+        };
+        signed(self.as_bytes()) - signed(&self.checksum) + spaces == stored
     }
 
     fn dialect(&self) -> Dialect {

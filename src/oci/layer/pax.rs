@@ -146,8 +146,11 @@ fn map(value: &[u8]) -> Result<Vec<Run>, Problem> {
     Ok(runs)
 }
 
+/// Key, value, and what follows the record.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
 /// Splits off `LENGTH KEY=VALUE\n`; the length counts the whole record.
-fn record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Problem> {
+fn record(data: &[u8]) -> Result<Record<'_>, Problem> {
     let bad = Problem::Extended;
     // Seven digits hold any length that the cap on the header lets pass.
     let space = data.iter().take(20).position(|byte| *byte == b' ');
