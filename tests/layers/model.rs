@@ -97,6 +97,9 @@ enum What {
     Symlink { inode: usize, target: String },
 }
 
+/// Letter, mode, content, and the first name of the same file, by path.
+type Summary = BTreeMap<Vec<u8>, (char, u32, Vec<u8>, Vec<u8>)>;
+
 /// The model has one error; which one it is, other tests say.
 struct Refused;
 
@@ -279,8 +282,7 @@ impl Model {
         false
     }
 
-    /// Letter, mode, content, and the first name of the same file, by path.
-    fn listing(&self) -> BTreeMap<Vec<u8>, (char, u32, Vec<u8>, Vec<u8>)> {
+    fn listing(&self) -> Summary {
         let mut first: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
         let mut listing = BTreeMap::new();
         let paths = self.names.iter().map(|(path, named)| {
@@ -316,7 +318,7 @@ fn of_model(layers: &[Vec<Op>]) -> Result<Model, Refused> {
     Ok(model)
 }
 
-fn summary(listing: &Listing) -> BTreeMap<Vec<u8>, (char, u32, Vec<u8>, Vec<u8>)> {
+fn summary(listing: &Listing) -> Summary {
     listing
         .iter()
         .filter(|(path, _)| *path != b"/")
