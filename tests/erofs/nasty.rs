@@ -179,12 +179,15 @@ fn links(tree: &mut Tree) {
 
 fn attributes(tree: &mut Tree) {
     let acl = acl();
+    // CAP_NET_BIND_SERVICE, permitted and effective, as `setcap` stores it.
+    let mut capability = [0; 20];
+    capability[..6].copy_from_slice(&[1, 0, 0, 2, 0, 4]);
     let few = xattrs(&[("user.note", b"hello"), ("user.empty", b"")]);
     for (path, xattrs) in [
         ("attributes/few", few.clone()),
         (
             "attributes/capability",
-            xattrs(&[("security.capability", &[1, 0, 0, 2, 0, 4, 0, 0])]),
+            xattrs(&[("security.capability", &capability)]),
         ),
         (
             "attributes/access",

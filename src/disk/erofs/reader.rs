@@ -1,6 +1,6 @@
-//! Reads an image that may be hostile: every offset is checked against the
-//! image, nothing is followed twice, and memory is bounded by one block a
-//! directory level.
+//! Reads images as [`super::Image`] lays them out, which may be hostile: every
+//! offset is checked against the image, nothing is followed twice, and memory
+//! is bounded by one block a directory level.
 
 use standby_tree::{ReadAt, Time, Xattrs};
 use zerocopy::FromBytes;

@@ -20,7 +20,8 @@ const SMALL_GAP: u64 = 64;
 
 impl Image {
     /// Lays out all that is reachable from the root of `tree`. Contents stay
-    /// in `stores`; metadata is generated and kept, about 100 bytes a file.
+    /// in `stores`; metadata is generated and kept, about 150
+    /// bytes a file and its name.
     ///
     /// # Errors
     /// Names the first node, in path order, that the format cannot hold or
