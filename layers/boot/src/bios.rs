@@ -5,22 +5,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Modules in `core.img`: BIOS disks, GPT and FAT; finding the ESP by a file on
-/// it; starting Linux; serial and VGA consoles; conditions in the configuration.
-pub const GRUB_MODULES: [&str; 13] = [
+/// Modules in `core.img`, with what these depend on: BIOS disks, GPT and FAT;
+/// finding the ESP by a file on it; starting Linux; serial and VGA consoles.
+pub const GRUB_MODULES: [&str; 8] = [
     "biosdisk",
     "part_gpt",
     "fat",
     "search",
-    "search_fs_file",
-    "linux",
-    "normal",
     "configfile",
+    "linux",
     "serial",
     "terminal",
-    "all_video",
-    "test",
-    "true",
 ];
 
 /// The configuration inside `core.img`: the ESP is found by its content, since a

@@ -122,6 +122,7 @@ pub fn select(available: &Available, wanted: &[Wanted]) -> Result<Selection, Mod
         walk.visit(want.name)?;
         match want.load {
             Load::Required | Load::Always => index.always.push(want.name.to_owned()),
+            Load::OnRequest => {}
             Load::ForDevice => index.aliases.extend(device_aliases(available, want.name)),
         }
     }

@@ -9,6 +9,8 @@ pub enum Load {
     Always,
     /// When a device appears that it serves, if the kernel has it.
     ForDevice,
+    /// When the guest asks for it by name, if the kernel has it.
+    OnRequest,
 }
 
 /// A module to carry, with what it needs.
@@ -46,10 +48,19 @@ const fn device(name: &'static str, reason: &'static str) -> Wanted {
     }
 }
 
+const fn request(name: &'static str, reason: &'static str) -> Wanted {
+    Wanted {
+        name,
+        load: Load::OnRequest,
+        reason,
+    }
+}
+
 /// The default: virtual machines of every common kind, and servers with SATA,
 /// NVMe or USB disks and the network cards that come on their boards. RAID
 /// controllers, 100 Gbit/s cards and cards that need firmware files are left
-/// out; they make up most of a kernel package.
+/// out; they make up most of a kernel package. Little is loaded at every boot:
+/// the kernel checks each module's signature, which takes a while.
 pub const DEFAULT: &[Wanted] = &[
     // Before dm_verity, which takes the best SHA-256 there is when it starts.
     always(
@@ -59,11 +70,11 @@ pub const DEFAULT: &[Wanted] = &[
     required("virtio_pci", "the bus of every virtio device"),
     required("dm_verity", "the root's integrity"),
     required("erofs", "the root file system"),
-    always("veth", "the link between front and runtime"),
     always("af_packet", "DHCP before there is an address"),
     always("ipv6", "IPv6"),
-    always("evdev", "power-off by the power button"),
+    request("veth", "the link between the front and an isolated runtime"),
     device("button", "the ACPI power button"),
+    device("evdev", "reading buttons and keys"),
     device("virtio_blk", "disks: KVM"),
     device("virtio_scsi", "disks: KVM, Hetzner Cloud, Google Cloud"),
     device("virtio_mmio", "virtio without PCI: microVMs"),
