@@ -323,3 +323,133 @@ fn a_client_waits_for_a_late_service() {
         assert!(body.starts_with("GET /late "), "{body}");
     });
 }
+
+/// The image as it will be on the disk, started by a container runtime as the guest
+/// starts it: no root, no privileges but low ports, a read-only root, the filter
+/// of system calls. Needs root, for `runc`.
+#[test]
+fn caddy_runs_in_its_container() {
+    let bundle = tempfile::tempdir().unwrap();
+    let [http, https, upstream] = free_ports();
+    let config = container(bundle.path(), http, https, upstream);
+    fs::write(bundle.path().join("config.json"), config.to_string()).unwrap();
+    let id = format!("standby-test-front-{}", std::process::id());
+    let said = fs::File::create(bundle.path().join("said")).unwrap();
+    let mut child = Command::new("runc")
+        .arg("--root")
+        .arg(bundle.path().join("state"))
+        .args(["run", "--bundle"])
+        .arg(bundle.path())
+        .arg(&id)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(said)
+        .spawn()
+        .expect("install runc");
+    let start = Instant::now();
+    let head = loop {
+        let output = Command::new("curl")
+            .args([
+                "--silent",
+                "--insecure",
+                "--noproxy",
+                "*",
+                "--head",
+                "--max-time",
+                "5",
+            ])
+            .arg(format!("https://127.0.0.1:{https}/"))
+            .output()
+            .unwrap();
+        let said = fs::read_to_string(bundle.path().join("said")).unwrap();
+        let ended = child.try_wait().unwrap();
+        if output.status.success() || ended.is_some() || start.elapsed() > MINUTE {
+            break String::from_utf8(output.stdout).unwrap() + &said;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    // runc hands signals on; the grace period is ten seconds.
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let status = child.wait().unwrap();
+    assert!(head.starts_with("HTTP/2 503"), "{head}");
+    assert!(status.success(), "{status} {head}");
+}
+
+/// Fills `rootfs` and gives the container's configuration, its paths of the guest
+/// replaced by the bundle's.
+fn container(bundle: &Path, http: u16, https: u16, upstream: u16) -> serde_json::Value {
+    use standby_front::{CADDY, arguments, image, layer};
+    let hosts = hosts();
+    let text = generate(&Settings {
+        http_port: http,
+        https_port: https,
+        patience: 1,
+        ..Settings::new(&hosts, 1)
+    });
+    let files = layer::Files {
+        caddyfile: text.as_bytes(),
+        maintenance: MAINTENANCE.as_bytes(),
+        ca_certificates: None,
+        mtime: 0,
+    };
+    let mut binary = fs::File::open(caddy()).unwrap();
+    let size = binary.metadata().unwrap().len();
+    let mut tar = Vec::new();
+    let binary = layer::Binary {
+        content: &mut binary,
+        size,
+    };
+    layer::write(&mut tar, Some(binary), &files).unwrap();
+    let root = bundle.join("rootfs");
+    fs::create_dir(&root).unwrap();
+    let mut archive = tar::Archive::new(tar.as_slice());
+    archive.set_preserve_ownerships(true);
+    archive.unpack(&root).unwrap();
+
+    let image = image::configuration("sha256:00", "2026-01-01T00:00:00Z").unwrap();
+    let image = serde_json::from_slice(&image).unwrap();
+    let mut tree = standby_tree::Tree::new();
+    tree.put_file(CADDY, 0o755, vec![1]);
+    let settings = standby_runtime::FrontSettings {
+        args: arguments(CADDY),
+        upstream: format!("127.0.0.1:{upstream}"),
+    };
+    let container = standby_runtime::front(&image, &tree, &settings).unwrap();
+    standby_runtime::prepare(&mut tree, &container).unwrap();
+    for visit in tree.walk() {
+        let path = root.join(String::from_utf8(visit.path[1..].to_vec()).unwrap());
+        match &tree.node(visit.id).kind {
+            standby_tree::Kind::Directory(_) => fs::create_dir_all(path).unwrap(),
+            _ if !path.exists() => fs::write(path, "").unwrap(),
+            _ => {}
+        }
+    }
+    let mut config: serde_json::Value = serde_json::from_slice(&container.config).unwrap();
+    let file = bundle.join("resolv.conf");
+    fs::write(&file, "").unwrap();
+    let folder = bundle.join("guest");
+    fs::create_dir(&folder).unwrap();
+    for mount in config["mounts"].as_array_mut().unwrap() {
+        match mount["destination"].as_str() {
+            Some("/etc/resolv.conf") => mount["source"] = file.to_str().unwrap().into(),
+            Some(standby_contract::paths::STATE_DIRECTORY) => {
+                mount["source"] = folder.to_str().unwrap().into();
+            }
+            _ => {}
+        }
+    }
+    // A machine for tests may allow fewer open files than a disk does.
+    config["process"]["rlimits"]
+        .as_array_mut()
+        .unwrap()
+        .truncate(1);
+    config["linux"]["cgroupsPath"] = format!("/standby-test/front-{}", std::process::id()).into();
+    config
+}

@@ -96,7 +96,7 @@ fn every_key_is_read() {
         plan.front.hosts,
         ["links.example.org", "xn--bcher-kva.example"]
     );
-    assert!(matches!(&plan.front.source, FrontSource::Binary(path) if path.at.line == 24));
+    assert!(matches!(&plan.front.source, FrontSource::Binary(path) if path.at.line == 25));
     assert!(plan.boot.mbr_active);
     assert!(
         matches!(&plan.network, Network::Static { mac: Some(mac), .. } if mac == "52:54:00:ab:34:56")
@@ -126,6 +126,20 @@ fn defaults() {
     assert_eq!(plan.snapshot.owner, (0, 0));
     assert_eq!(plan.network, Network::Dhcp);
     assert!(plan.probes.is_empty() && !plan.boot.mbr_active);
+}
+
+#[test]
+fn the_guest_is_told() {
+    let mut plan = parse(FULL).unwrap();
+    let table = plan.service_table(Timestamp::new(0).unwrap(), Timestamp::new(9).unwrap(), None);
+    assert_eq!(
+        (table.created.as_str(), table.snapshot_taken),
+        ("1970-01-01T00:00:00Z", 9)
+    );
+    assert_eq!(plan.front_settings("caddy").upstream, "127.0.0.1:8080");
+    plan.runtime.network = RuntimeNetwork::Isolated;
+    assert_eq!(plan.front_settings("caddy").upstream, "169.254.255.2:8080");
+    assert!(plan.runtime_settings().isolated);
 }
 
 #[test]
@@ -248,7 +262,7 @@ const WRONG: &[(&str, &str, bool)] = &[
     ("sequence", "sequence = \"1\"", true),
     ("max_age", "max_age = \"30\"", true),
     ("max_age", "max_age = \"999999999999999999999d\"", false),
-    ("created", "created = 2026-02-30T00:00:00Z", false),
+    ("created", "created = \"2026-02-30T00:00:00Z\"", false),
     ("created", "created = 2026-01-01", true),
     ("created", "created = 2026-01-01T00:00:00", true),
     ("image", "image = \"links\"", true),

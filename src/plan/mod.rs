@@ -1,6 +1,7 @@
 //! `standby.toml`: from the text as typed to a validated [`Plan`]. Pure: text in,
 //! no file is opened and no clock is read.
 
+mod derive;
 mod keys;
 mod model;
 mod network;
