@@ -22,6 +22,7 @@ pub use problem::{At, PlanError, Position, Problem};
 pub use standby_contract::service::Network;
 pub use time::Timestamp;
 
+use problem::Lines;
 use reader::{Context, Table};
 use toml::de::DeTable;
 
@@ -29,7 +30,7 @@ use toml::de::DeTable;
 pub const TEMPLATE: &str = include_str!("template.toml");
 
 /// More text than this is no plan.
-const LIMIT: usize = 1 << 20;
+const LIMIT: usize = 256 << 10;
 
 impl Plan {
     /// Reads and checks a plan. `file` is what errors call it.
@@ -132,7 +133,7 @@ fn text(bytes: &[u8]) -> Result<&str, Problem> {
         });
     }
     std::str::from_utf8(bytes).map_err(|error| Problem {
-        at: Position::of(bytes, error.valid_up_to()),
+        at: Lines::new(bytes).position(error.valid_up_to()),
         message: "not UTF-8 text".into(),
     })
 }

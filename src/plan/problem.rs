@@ -11,22 +11,38 @@ pub struct Position {
     pub column: usize,
 }
 
-impl Position {
-    /// The place of byte `offset` of `text`; its end if the offset lies beyond.
-    pub(super) fn of(text: &[u8], offset: usize) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let start = before
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |newline| newline + 1);
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+/// A text and where its lines begin, so that places are found quickly.
+pub(super) struct Lines<'t> {
+    text: &'t [u8],
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    pub(super) fn new(text: &'t [u8]) -> Self {
+        let newlines = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1));
+        Lines {
+            text,
+            starts: starts.collect(),
+        }
+    }
+
+    /// The place of byte `offset`; the end of the text if the offset lies beyond.
+    pub(super) fn position(&self, offset: usize) -> Position {
+        let offset = offset.min(self.text.len());
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = line
+            .checked_sub(1)
+            .and_then(|index| self.starts.get(index))
+            .copied()
+            .unwrap_or(0);
+        let before = self.text.get(start..offset).unwrap_or_default();
         // A character begins at every byte that does not continue one (UTF-8).
-        let column = before[start..]
-            .iter()
-            .filter(|byte| **byte & 0xc0 != 0x80)
-            .count()
-            + 1;
-        Position { line, column }
+        let characters = before.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
+        Position {
+            line,
+            column: characters + 1,
+        }
     }
 }
 
@@ -87,8 +103,9 @@ mod tests {
     #[test]
     fn positions_count_characters() {
         let text = "a = 1\n\u{e9}\u{e9} = 2\n".as_bytes();
-        assert_eq!(Position::of(text, 0), Position { line: 1, column: 1 });
-        assert_eq!(Position::of(text, 10), Position { line: 2, column: 3 });
-        assert_eq!(Position::of(text, 99), Position { line: 3, column: 1 });
+        let lines = Lines::new(text);
+        assert_eq!(lines.position(0), Position { line: 1, column: 1 });
+        assert_eq!(lines.position(10), Position { line: 2, column: 3 });
+        assert_eq!(lines.position(99), Position { line: 3, column: 1 });
     }
 }

@@ -8,24 +8,24 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys;
-use super::problem::{At, Position, Problem};
+use super::problem::{At, Lines, Position, Problem};
 
 /// The text and what was found wrong in it so far.
 pub(super) struct Context<'t> {
-    text: &'t [u8],
+    lines: Lines<'t>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'t> Context<'t> {
     pub(super) fn new(text: &'t [u8]) -> Self {
         Context {
-            text,
+            lines: Lines::new(text),
             problems: RefCell::default(),
         }
     }
 
     pub(super) fn position(&self, offset: usize) -> Position {
-        Position::of(self.text, offset)
+        self.lines.position(offset)
     }
 
     pub(super) fn report(&self, at: Position, message: impl Into<String>) {
