@@ -213,7 +213,7 @@ fn an_unreadable_file_is_named() {
     }
     for name in ["a.txt", "b"] {
         let folder = folder(false);
-        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o000)).unwrap();
         let me = folder.path().join("test-binary");
         fs::copy(std::env::current_exe().unwrap(), &me).unwrap();
         let mut command = Command::new("setpriv");
