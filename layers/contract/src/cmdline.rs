@@ -8,6 +8,59 @@ pub const ROOT_HASH: &str = "roothash";
 /// The bundle's digest, `sha256:` and 64 hex digits: that of its statement.
 pub const BUNDLE: &str = "standby.bundle";
 
+/// When the whole root is read: one of the words of [`Check`].
+pub const CHECK: &str = "standby.check";
+/// What follows when the guest cannot serve: one of the words of [`OnFailure`].
+pub const ON_FAILURE: &str = "standby.failure";
+
+/// When every block of the root is read and so compared with the root hash.
+/// Either way dm-verity compares each block that is used, when it is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Check {
+    /// `background`: after the service is healthy, so that the check costs the
+    /// boot nothing; damage found then stops the service.
+    #[default]
+    Background,
+    /// `full`: before anything is started.
+    Full,
+}
+
+/// What the guest does once it has refused to serve, or can no longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// `stay`: the power stays on and the console goes on saying why.
+    #[default]
+    Stay,
+    /// `poweroff`: power off after a minute of that.
+    PowerOff,
+}
+
+/// The options that are a choice and have a default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// [`CHECK`].
+    pub check: Check,
+    /// [`ON_FAILURE`].
+    pub on_failure: OnFailure,
+}
+
+impl Policy {
+    /// Reads `/proc/cmdline`'s text.
+    pub fn parse(cmdline: &str) -> Result<Self, CmdlineError> {
+        let check = match one(cmdline, CHECK)? {
+            None | Some("background") => Check::Background,
+            Some("full") => Check::Full,
+            Some(_) => return Err(CmdlineError::Word(CHECK, "'background' or 'full'")),
+        };
+        let on_failure = match one(cmdline, ON_FAILURE)? {
+            None | Some("stay") => OnFailure::Stay,
+            Some("poweroff") => OnFailure::PowerOff,
+            Some(_) => return Err(CmdlineError::Word(ON_FAILURE, "'stay' or 'poweroff'")),
+        };
+        Ok(Policy { check, on_failure })
+    }
+}
+
 /// What the guest needs of `/proc/cmdline`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -29,6 +82,9 @@ pub enum CmdlineError {
     /// Not 64 hex digits.
     #[error("the kernel option {0}= is not 64 lower-case hex digits")]
     Hash(&'static str),
+    /// A word that is not one of the option's.
+    #[error("the kernel option {0}= is not {1}")]
+    Word(&'static str, &'static str),
 }
 
 impl Options {
@@ -113,5 +169,19 @@ mod tests {
             Options::parse("roothash=ABC"),
             Err(CmdlineError::Hash(ROOT_HASH))
         );
+    }
+
+    #[test]
+    fn policy() {
+        assert_eq!(Policy::parse("quiet"), Ok(Policy::default()));
+        assert_eq!(
+            Policy::parse("standby.check=full standby.failure=poweroff"),
+            Ok(Policy {
+                check: Check::Full,
+                on_failure: OnFailure::PowerOff
+            })
+        );
+        assert!(Policy::parse("standby.check=never").is_err());
+        assert!(Policy::parse("standby.check=full standby.check=full").is_err());
     }
 }

@@ -25,6 +25,11 @@ pub const STATE_DIRECTORY: &str = "/run/standby/state";
 pub const STATE_SOCKET: &str = "/run/standby/state/guest.sock";
 /// The URL path of the state report behind the front.
 pub const STATE_URL: &str = "/-/standby";
+/// Name servers for the containers, on the guest; bound to `/etc/resolv.conf`
+/// in each. It is rewritten in place, so that the binding stays good.
+pub const RESOLV_CONF: &str = "/run/standby/resolv.conf";
+/// The container library's records, on the guest.
+pub const CONTAINERS: &str = "/run/standby/containers";
 /// The runtime's network namespace, when it has one of its own.
 pub const RUNTIME_NETNS: &str = "/run/standby/runtime.netns";
 

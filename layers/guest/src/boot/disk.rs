@@ -1,0 +1,291 @@
+//! Finding the root: the partitions that the root hash names, on any disk.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use standby_contract::gpt::{self, Guid};
+
+use crate::console::Console;
+
+/// How long disks are waited for: firmware RAID and USB can take half a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+/// The first 34 blocks: boot record, header and 128 entries.
+const TABLE: usize = 34 * 512;
+
+/// A partition as the kernel sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Name beneath `/dev` and `/sys/class/block`.
+    pub name: String,
+    /// Device number, `major:minor`.
+    pub number: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// The two partitions of a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// The disk they are on.
+    pub disk: String,
+    /// The file system.
+    pub data: Partition,
+    /// Its hash tree.
+    pub hashes: Partition,
+}
+
+/// No disk has the root.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the root partition {root} and its hash partition {hashes} were not found within {} s; disks seen: {seen}",
+    PATIENCE.as_secs()
+)]
+pub struct NotFound {
+    root: Guid,
+    hashes: Guid,
+    seen: String,
+}
+
+/// The folders that are looked into.
+pub struct Places {
+    /// `/sys/class/block`.
+    pub block: PathBuf,
+    /// `/dev`.
+    pub devices: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Places {
+            block: PathBuf::from("/sys/class/block"),
+            devices: PathBuf::from("/dev"),
+        }
+    }
+}
+
+/// Polls until a disk has the root of this hash.
+pub fn wait_for_root(
+    places: &Places,
+    root_hash: &[u8; 32],
+    console: &Console,
+) -> Result<Vec<Root>, NotFound> {
+    let (root, hashes) = gpt::root_guids(root_hash);
+    let start = Instant::now();
+    let mut said = start;
+    loop {
+        let (roots, seen) = look(places, root, hashes);
+        if !roots.is_empty() {
+            return Ok(roots);
+        }
+        let seen = describe(&seen);
+        if start.elapsed() >= PATIENCE {
+            return Err(NotFound { root, hashes, seen });
+        }
+        if said.elapsed() >= Duration::from_secs(5) {
+            said = Instant::now();
+            console.say(format!(
+                "waiting for the root partition {root}; disks seen: {seen}"
+            ));
+        }
+        // A machine without the disk should not be kept hot for a minute.
+        let slow = start.elapsed() > Duration::from_secs(3);
+        std::thread::sleep(if slow { PAUSE * 25 } else { PAUSE });
+    }
+}
+
+/// All roots there are now, and what was seen on each disk.
+fn look(places: &Places, root: Guid, hashes: Guid) -> (Vec<Root>, BTreeMap<String, String>) {
+    let mut roots = Vec::new();
+    let mut seen = BTreeMap::new();
+    for disk in disks(&places.block) {
+        let words = match read_table(&places.devices.join(&disk)) {
+            Err(error) => error.to_string(),
+            Ok(table) => match gpt::read(&table) {
+                Err(error) => error.to_string(),
+                Ok((_, entries)) => {
+                    let find = |unique: Guid| {
+                        let entry = entries.iter().find(|entry| entry.unique == unique)?;
+                        partition(&places.block, &disk, entry)
+                    };
+                    if let (Some(data), Some(hashes)) = (find(root), find(hashes)) {
+                        roots.push(Root {
+                            disk: disk.clone(),
+                            data,
+                            hashes,
+                        });
+                    }
+                    format!("{} other partitions", entries.len())
+                }
+            },
+        };
+        seen.insert(disk, words);
+    }
+    (roots, seen)
+}
+
+fn describe(seen: &BTreeMap<String, String>) -> String {
+    if seen.is_empty() {
+        return "none".into();
+    }
+    let words: Vec<String> = seen
+        .iter()
+        .map(|(disk, words)| format!("{disk} ({words})"))
+        .collect();
+    words.join(", ")
+}
+
+/// Whole disks, sorted by name; those that only exist in memory are left out.
+fn disks(block: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(block)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| {
+            !["dm-", "loop", "ram", "zram"]
+                .iter()
+                .any(|p| name.starts_with(p))
+        })
+        .filter(|name| !block.join(name).join("partition").exists())
+        .filter(|name| number::<u64>(&block.join(name).join("size")).is_some_and(|size| size > 0))
+        .collect();
+    names.sort();
+    names
+}
+
+fn read_table(device: &Path) -> io::Result<Vec<u8>> {
+    let mut table = vec![0; TABLE];
+    File::open(device)?.read_exact(&mut table)?;
+    Ok(table)
+}
+
+/// The kernel's partition of this disk that starts and ends where the entry
+/// says. The kernel numbers them, but place and size leave no doubt.
+fn partition(block: &Path, disk: &str, entry: &gpt::Entry) -> Option<Partition> {
+    let first = entry.first_lba.get();
+    let sectors = entry.last_lba.get().checked_sub(first)?.checked_add(1)?;
+    std::fs::read_dir(block.join(disk))
+        .ok()?
+        .filter_map(|found| found.ok()?.file_name().into_string().ok())
+        .find_map(|name| {
+            let folder = block.join(disk).join(&name);
+            let start: u64 = number(&folder.join("start"))?;
+            let size: u64 = number(&folder.join("size"))?;
+            if start != first || size != sectors {
+                return None;
+            }
+            Some(Partition {
+                number: std::fs::read_to_string(folder.join("dev"))
+                    .ok()?
+                    .trim_end()
+                    .to_owned(),
+                name,
+                size: size.checked_mul(gpt::SECTOR)?,
+            })
+        })
+}
+
+fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
+    std::fs::read_to_string(path).ok()?.trim_end().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::little_endian::{U32, U64};
+    use zerocopy::{FromZeros, IntoBytes};
+
+    use super::*;
+
+    const HASH: [u8; 32] = [
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+        25, 26, 27, 28, 29, 30, 31,
+    ];
+
+    /// A table with two partitions of the root hash behind an empty entry.
+    fn table() -> Vec<u8> {
+        let (root, hashes) = gpt::root_guids(&HASH);
+        let mut entries = vec![gpt::Entry::new_zeroed(); 128];
+        for (index, unique, first, last) in [(1, root, 2048, 4095), (2, hashes, 4096, 4103)] {
+            entries[index] = gpt::Entry {
+                kind: gpt::kind::ROOT_X86_64,
+                unique,
+                first_lba: U64::new(first),
+                last_lba: U64::new(last),
+                ..gpt::Entry::new_zeroed()
+            };
+        }
+        let mut header = gpt::Header {
+            signature: *b"EFI PART",
+            header_size: U32::new(92),
+            my_lba: U64::new(1),
+            entries_lba: U64::new(2),
+            entry_count: U32::new(128),
+            entry_size: U32::new(128),
+            entries_crc: U32::new(gpt::crc32(entries.as_bytes())),
+            ..gpt::Header::new_zeroed()
+        };
+        header.header_crc = U32::new(gpt::crc32(header.as_bytes()));
+        let mut out = vec![0; 512];
+        out.extend_from_slice(header.as_bytes());
+        out.resize(1024, 0);
+        out.extend_from_slice(entries.as_bytes());
+        out
+    }
+
+    fn machine(folder: &Path, partitions: &[(&str, u64, u64)]) -> Places {
+        let places = Places {
+            block: folder.join("block"),
+            devices: folder.join("dev"),
+        };
+        std::fs::create_dir_all(&places.devices).unwrap();
+        for disk in ["vda", "loop0", "sr0"] {
+            std::fs::create_dir_all(places.block.join(disk)).unwrap();
+            let size = if disk == "sr0" { "0\n" } else { "8192\n" };
+            std::fs::write(places.block.join(disk).join("size"), size).unwrap();
+        }
+        for (index, (name, start, size)) in partitions.iter().enumerate() {
+            let folder = places.block.join("vda").join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("start"), format!("{start}\n")).unwrap();
+            std::fs::write(folder.join("size"), format!("{size}\n")).unwrap();
+            std::fs::write(folder.join("dev"), format!("254:{}\n", index + 1)).unwrap();
+        }
+        places
+    }
+
+    #[test]
+    fn the_partitions_of_the_root_hash_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = machine(
+            folder.path(),
+            &[("vda2", 2048, 2048), ("vda3", 4096, 8), ("vda4", 5000, 8)],
+        );
+        std::fs::write(places.devices.join("vda"), table()).unwrap();
+        let roots = wait_for_root(&places, &HASH, &Console::default()).unwrap();
+        assert_eq!(roots.len(), 1);
+        assert_eq!(roots[0].disk, "vda");
+        assert_eq!(roots[0].data.name, "vda2");
+        assert_eq!(roots[0].data.size, 2048 * 512);
+        assert_eq!(roots[0].hashes.number, "254:2");
+    }
+
+    #[test]
+    fn other_disks_are_named_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, hashes) = gpt::root_guids(&HASH);
+        let places = machine(folder.path(), &[("vda2", 2048, 2047)]);
+        std::fs::write(places.devices.join("vda"), table()).unwrap();
+        let (roots, seen) = look(&places, root, hashes);
+        assert_eq!(roots, []);
+        assert_eq!(describe(&seen), "vda (2 other partitions)");
+
+        std::fs::write(places.devices.join("vda"), vec![0; TABLE]).unwrap();
+        let (_, seen) = look(&places, root, hashes);
+        assert_eq!(describe(&seen), "vda (no GUID partition table)");
+        assert_eq!(describe(&BTreeMap::new()), "none");
+    }
+}

@@ -1,0 +1,398 @@
+//! What only PID 1 does: from the kernel's start of `/init` to the supervisor,
+//! and from its end to the power switch.
+//!
+//! PID 1 must not end, whatever happens: a failure is said on every console,
+//! again and again, and the power button still works.
+
+pub mod devices;
+pub mod disk;
+pub mod integrity;
+pub mod modules;
+pub mod mounts;
+pub mod verity;
+
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use standby_contract::cmdline::{Check, CmdlineError, OnFailure, Options, Policy};
+use standby_contract::paths;
+use standby_contract::service::ServiceTable;
+
+use crate::console::{Console, chain};
+use crate::container::{Container, ContainerError};
+use crate::net::{self, isolate::IsolateError};
+use crate::phases::Phases;
+use crate::state_server::{self, Source};
+use crate::supervise::{self, End, Event, Supervisor};
+use disk::{Places, Root};
+use integrity::{CheckError, Damage, Whole};
+use modules::{Folder, Loader, ModulesError};
+use mounts::MountError;
+use verity::{Device, VerityError};
+
+/// Between two repetitions of why the guest does not serve.
+const REPEAT: Duration = Duration::from_secs(30);
+/// Until the power goes off after a failure, if it is to.
+const LINGER: Duration = Duration::from_secs(60);
+/// The background check starts now even if the service never got healthy.
+const CHECK_AT_LATEST: Duration = Duration::from_secs(60);
+/// QUIC wants buffers of this size, in bytes, and cannot raise them itself.
+const SOCKET_BUFFER: &str = "7500000";
+
+/// Why the guest does not serve.
+#[derive(Debug, thiserror::Error)]
+enum BootError {
+    #[error("the kernel's file systems")]
+    Mount(#[from] MountError),
+    #[error("the kernel options")]
+    Cmdline(#[from] CmdlineError),
+    #[error("the kernel modules")]
+    Modules(#[from] ModulesError),
+    #[error(transparent)]
+    NotFound(#[from] disk::NotFound),
+    #[error("no disk's root partition can be used: {0}")]
+    Unusable(String),
+    #[error("{0}: this disk must not be served")]
+    Damaged(Damage),
+    #[error("the root partition")]
+    Check(#[from] CheckError),
+    #[error("{path}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("the service table {}", paths::SERVICE_TABLE)]
+    Table(#[source] serde_json::Error),
+    #[error("the {0}'s container")]
+    Container(&'static str, #[source] ContainerError),
+    #[error("the runtime's network")]
+    Isolate(#[from] IsolateError),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// What the steps share.
+struct Guest {
+    console: Console,
+    phases: Phases,
+    events: Sender<Event>,
+}
+
+/// PID 1's whole life.
+pub fn run() -> ! {
+    let masked = supervise::block_signals();
+    let phases = Phases::default();
+    phases.mark("kernel");
+    let mounted = mounts::mount_kernel();
+    let console = Console::machine();
+    console.say(concat!("guest ", env!("CARGO_PKG_VERSION"), " starts"));
+    if let Err(error) = masked {
+        console.say(format!("signals cannot be blocked: {error}"));
+    }
+    let hooked = console.clone();
+    std::panic::set_hook(Box::new(move |info| {
+        hooked.say(format!("an error of the guest itself: {info}"));
+    }));
+    // Ctrl-Alt-Del then is a SIGINT to PID 1 instead of a reset.
+    let _ = set_cad_enabled(false);
+
+    let (events, inbox) = channel();
+    let guest = Guest {
+        console: console.clone(),
+        phases,
+        events,
+    };
+    let signals = guest.events.clone();
+    let _ = guest.thread("signals", move |_| {
+        let _ = supervise::forward_signals(&signals);
+    });
+    let life = AssertUnwindSafe(|| {
+        mounted?;
+        guest.boot(&inbox)
+    });
+    let reason = match std::panic::catch_unwind(life) {
+        Ok(Ok(End::Stop)) => power_off(&console),
+        Ok(Ok(End::Damage(what))) => format!("{what}: this disk must not be served"),
+        Ok(Err(error)) => chain(&error),
+        Err(_) => "an error of the guest itself".into(),
+    };
+    stand_still(&console, &inbox, &reason)
+}
+
+/// The end of a guest that cannot serve: it says so, and waits for the button.
+fn stand_still(console: &Console, inbox: &Receiver<Event>, reason: &str) -> ! {
+    let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let policy = Policy::parse(&text).unwrap_or_default();
+    let start = Instant::now();
+    let mut said: Option<Instant> = None;
+    loop {
+        if said.is_none_or(|said| said.elapsed() >= REPEAT) {
+            said = Some(Instant::now());
+            console.say(format!("DOES NOT SERVE: {reason}"));
+        }
+        if policy.on_failure == OnFailure::PowerOff && start.elapsed() >= LINGER {
+            power_off(console);
+        }
+        match inbox.recv_timeout(Duration::from_secs(1)) {
+            Ok(Event::Stop(why)) => {
+                console.say(why);
+                power_off(console);
+            }
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_secs(1)),
+        }
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            if status == WaitStatus::StillAlive {
+                break;
+            }
+        }
+    }
+}
+
+/// Nothing is mounted that could be written to but memory.
+fn power_off(console: &Console) -> ! {
+    console.say("power off");
+    console.flush(Duration::from_secs(2));
+    nix::unistd::sync();
+    loop {
+        let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+        console.say(format!("the power does not go off: {error}"));
+        std::thread::sleep(REPEAT);
+    }
+}
+
+impl Guest {
+    fn thread(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Console) + Send + 'static,
+    ) -> Result<(), BootError> {
+        let console = self.console.clone();
+        std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || work(&console))
+            .map(|_| ())
+            .map_err(BootError::Thread)
+    }
+
+    /// From the initrd to the end of the service.
+    fn boot(&self, inbox: &Receiver<Event>) -> Result<End, BootError> {
+        let text = read("/proc/cmdline")?;
+        let options = Options::parse(&text)?;
+        let policy = Policy::parse(&text)?;
+        let loader = self.load_modules()?;
+        let (root, device) = self.mount_root(&options)?;
+        mounts::switch_root()?;
+        self.phases.mark("root-mounted");
+        let table = read_table()?;
+        let whole = Whole {
+            device: device.path.clone(),
+            size: device.size,
+            partition: Path::new("/dev").join(&root.data.name),
+            partition_size: root.data.size,
+        };
+        if policy.check == Check::Full {
+            self.console.say("reading the whole root partition");
+            if let Some(damage) = whole.check_now()? {
+                return Err(BootError::Damaged(damage));
+            }
+            self.phases.mark("checked");
+        }
+        self.watch_status(device)?;
+        let name = format!(
+            "{} {}, sequence {}",
+            table.name, table.version, table.sequence
+        );
+        self.console
+            .say(format!("{name}, bundle {}", options.bundle));
+        let served = match policy.check {
+            Check::Full => None,
+            Check::Background => Some(self.check_later(whole)?),
+        };
+        self.serve(inbox, table, options.bundle, &loader, move || {
+            if let Some(served) = served {
+                let _ = served.send(());
+            }
+        })
+    }
+
+    /// Loads modules for the devices that are there; a thread goes on for those
+    /// that come.
+    fn load_modules(&self) -> Result<Arc<Loader<Folder>>, BootError> {
+        let folder = Path::new(paths::MODULES);
+        let index = modules::read_index(Path::new(paths::MODULE_INDEX))?;
+        let loader = Loader::new(index, Folder::open(folder)?, self.console.clone());
+        let loader = Arc::new(loader);
+        match devices::Listener::new() {
+            Ok(listener) => {
+                let (loader, events) = (Arc::clone(&loader), self.events.clone());
+                self.thread("devices", move |_| listener.run(&loader, &events))?;
+            }
+            Err(error) => self.console.say(format!(
+                "devices that come later will not be noticed: {error}"
+            )),
+        }
+        std::thread::scope(|scope| {
+            // Signatures are checked per module: two processors, half the time.
+            scope.spawn(|| loader.load_always());
+            loader.load_present(Path::new("/sys"));
+        });
+        self.phases.mark("modules");
+        Ok(loader)
+    }
+
+    /// The first root that can be opened and mounted. A damaged one gives way
+    /// to the same root on another disk.
+    fn mount_root(&self, options: &Options) -> Result<(Root, Device), BootError> {
+        let hash = &options.root_hash;
+        let roots = disk::wait_for_root(&Places::default(), hash, &self.console)?;
+        self.phases.mark("root-found");
+        let mut failures = Vec::new();
+        for root in roots {
+            let fail = |error: &dyn std::error::Error| format!("{}: {}", root.disk, chain(error));
+            let opened: Result<Device, VerityError> = Device::open(&root, hash);
+            let device = match opened {
+                Ok(device) => device,
+                Err(error) => {
+                    failures.push(fail(&error));
+                    continue;
+                }
+            };
+            self.phases.mark("verity");
+            match mounts::mount_root(&device.path) {
+                Ok(()) => return Ok((root, device)),
+                Err(error) => {
+                    let mut words = fail(&error);
+                    if device.corrupted().is_ok_and(|corrupted| corrupted) {
+                        words.push_str("; the root partition is damaged");
+                    }
+                    failures.push(words);
+                    device.remove();
+                }
+            }
+        }
+        Err(BootError::Unusable(failures.join("; ")))
+    }
+
+    /// Tells the supervisor as soon as anybody has read a damaged block.
+    fn watch_status(&self, device: Device) -> Result<(), BootError> {
+        let events = self.events.clone();
+        self.thread("verity", move |console| {
+            match integrity::wait_for_damage(&device) {
+                Ok(()) => {
+                    let _ = events.send(Event::Damaged(Damage::Somewhere.to_string()));
+                }
+                Err(error) => console.say(format!("the root's status is not to be had: {error}")),
+            }
+        })
+    }
+
+    /// Reads the whole root once the service is healthy; what is returned is to
+    /// be told then.
+    fn check_later(&self, whole: Whole) -> Result<Sender<()>, BootError> {
+        let (served, wait) = channel();
+        let (events, phases) = (self.events.clone(), self.phases.clone());
+        self.thread("check", move |console| {
+            if let Err(RecvTimeoutError::Disconnected) = wait.recv_timeout(CHECK_AT_LATEST) {
+                return;
+            }
+            match whole.check_slowly() {
+                Ok(None) => {
+                    phases.mark("checked");
+                    console.say("the whole root partition was read and is good");
+                }
+                Ok(Some(damage)) => {
+                    let _ = events.send(Event::Damaged(damage.to_string()));
+                }
+                Err(error) => console.say(chain(&error)),
+            }
+        })?;
+        Ok(served)
+    }
+
+    /// Starts everything, and supervises until the end.
+    fn serve(
+        &self,
+        inbox: &Receiver<Event>,
+        table: ServiceTable,
+        bundle: String,
+        loader: &Arc<Loader<Folder>>,
+        served: impl FnOnce(),
+    ) -> Result<End, BootError> {
+        self.prepare(&table)?;
+        let program = Path::new("/proc/self/exe");
+        let container = |name, bundle: &str| {
+            Container::new(name, Path::new(bundle), program)
+                .map_err(|error| BootError::Container(name, error))
+        };
+        let front = container("front", paths::FRONT_BUNDLE)?;
+        let runtime = container("runtime", paths::RUNTIME_BUNDLE)?;
+        if table.runtime.isolated {
+            loader.load("veth");
+            net::isolate::isolate_runtime(Path::new(paths::RUNTIME_NETNS))?;
+        }
+        let (console, phases) = (self.console.clone(), self.phases.clone());
+        let mut supervisor = Supervisor::new(front, runtime, console, phases.clone());
+        let network = table.network.clone();
+        let network_phases = phases.clone();
+        self.thread("network", move |console| {
+            net::run(&network, console, &network_phases)
+        })?;
+        let (checked, events) = (table.runtime.clone(), self.events.clone());
+        self.thread("health", move |_| {
+            supervise::health::watch(&checked, &events)
+        })?;
+        let socket = Path::new(paths::STATE_SOCKET);
+        let listener = state_server::listen(socket).map_err(|source| BootError::File {
+            path: socket.to_owned(),
+            source,
+        })?;
+        let source = Arc::new(Source {
+            table,
+            bundle,
+            report: supervisor.report(),
+            phases,
+        });
+        self.thread("state", move |_| state_server::serve(&listener, &source))?;
+        Ok(supervisor.run(inbox, served))
+    }
+
+    /// Folders, control groups and kernel settings that the containers need.
+    fn prepare(&self, table: &ServiceTable) -> Result<(), BootError> {
+        mounts::mount_more()?;
+        mounts::make_folder(Path::new(paths::STATE_DIRECTORY))?;
+        mounts::make_folder(Path::new(paths::CONTAINERS))?;
+        std::fs::write(paths::RESOLV_CONF, "").map_err(|source| BootError::File {
+            path: PathBuf::from(paths::RESOLV_CONF),
+            source,
+        })?;
+        for name in ["rmem_max", "wmem_max"] {
+            let path = format!("/proc/sys/net/core/{name}");
+            if let Err(error) = std::fs::write(&path, SOCKET_BUFFER) {
+                self.console.say(format!("cannot set {path}: {error}"));
+            }
+        }
+        if let Err(error) = nix::unistd::sethostname(&table.name) {
+            self.console
+                .say(format!("cannot set the host name: {error}"));
+        }
+        if let Err(error) = net::loopback_up() {
+            self.console.say(chain(&error));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &str) -> Result<String, BootError> {
+    std::fs::read_to_string(path).map_err(|source| BootError::File {
+        path: PathBuf::from(path),
+        source,
+    })
+}
+
+fn read_table() -> Result<ServiceTable, BootError> {
+    serde_json::from_str(&read(paths::SERVICE_TABLE)?).map_err(BootError::Table)
+}

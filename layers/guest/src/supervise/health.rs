@@ -1,0 +1,49 @@
+//! Asking the runtime whether it is healthy.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use standby_contract::service::Runtime;
+
+use super::Event;
+use crate::http::get_status;
+
+/// Between two questions until the first good answer.
+const EAGER: Duration = Duration::from_millis(250);
+/// Between two questions after that.
+const CALM: Duration = Duration::from_secs(2);
+/// An answer that takes longer is none.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks for ever; ends when nobody listens to the answers any more.
+pub fn watch(runtime: &Runtime, events: &Sender<Event>) {
+    let address = SocketAddr::new(IpAddr::V4(runtime.address()), runtime.port);
+    let mut pause = EAGER;
+    loop {
+        let good = get_status(address, &runtime.health, PATIENCE).is_ok_and(is_healthy);
+        if good {
+            pause = CALM;
+        }
+        if events.send(Event::Health(good)).is_err() {
+            return;
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+/// 2xx and 3xx.
+fn is_healthy(status: u16) -> bool {
+    (200..400).contains(&status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn healthy_statuses() {
+        assert!([200, 204, 301, 399].into_iter().all(is_healthy));
+        assert!(![100, 199, 400, 503].into_iter().any(is_healthy));
+    }
+}

@@ -1,0 +1,590 @@
+//! The supervisor's decisions: events and the time in, actions out.
+
+use std::fmt;
+use std::time::Duration;
+
+use standby_contract::state::{Process, ProcessState, Status};
+
+use super::backoff::Backoff;
+
+/// Time that a process has to end after it was asked to.
+pub const STOP_WAIT: Duration = Duration::from_secs(10);
+/// A runtime that was healthy and has not been for so long is started anew.
+pub const SICK: Duration = Duration::from_secs(60);
+
+/// One of the two processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// The TLS reverse proxy.
+    Front,
+    /// The service itself.
+    Runtime,
+}
+
+impl Who {
+    /// Both, in the order of their start.
+    pub const ALL: [Who; 2] = [Who::Front, Who::Runtime];
+
+    /// `front` or `runtime`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Who::Front => "front",
+            Who::Runtime => "runtime",
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit {code}"),
+            Exit::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A start succeeded.
+    Started(Who, i32),
+    /// A start failed, with the reason.
+    Failed(Who, String),
+    /// A running process ended.
+    Ended(Who, Exit),
+    /// The runtime's health check was answered well, or not.
+    Health(bool),
+    /// Stop everything in good order, with the reason.
+    Stop(String),
+    /// The root is damaged, in words: stop at once and never serve again.
+    Damaged(String),
+    /// Children may have ended; for the loop around this machine.
+    Child,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a process; [`Event::Started`] or [`Event::Failed`] follows.
+    Start(Who),
+    /// Ask a process to end.
+    Ask(Who, i32),
+    /// End a process.
+    Kill(Who, i32),
+    /// Tell a person.
+    Say(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Starting,
+    Running { pid: i32, since: Duration },
+    Stopping { pid: i32, kill_at: Duration },
+    Backoff { until: Duration },
+    Stopped,
+}
+
+#[derive(Debug)]
+struct Child {
+    who: Who,
+    state: State,
+    backoff: Backoff,
+    starts: u32,
+    last_exit: Option<String>,
+    healthy: Option<bool>,
+    /// Healthy, or running where there is no check, without a break since then.
+    well_since: Option<Duration>,
+    last_well: Option<Duration>,
+}
+
+impl Child {
+    fn new(who: Who) -> Self {
+        Child {
+            who,
+            state: State::Waiting,
+            backoff: Backoff::new(),
+            starts: 0,
+            last_exit: None,
+            healthy: None,
+            well_since: None,
+            last_well: None,
+        }
+    }
+
+    fn pid(&self) -> Option<i32> {
+        match self.state {
+            State::Running { pid, .. } | State::Stopping { pid, .. } => Some(pid),
+            _ => None,
+        }
+    }
+
+    fn report(&self) -> Process {
+        Process {
+            name: self.who.name().to_owned(),
+            state: match self.state {
+                State::Waiting | State::Starting => ProcessState::Waiting,
+                State::Running { .. } | State::Stopping { .. } => ProcessState::Running,
+                State::Backoff { .. } => ProcessState::Backoff,
+                State::Stopped => ProcessState::Stopped,
+            },
+            pid: self.pid(),
+            restarts: self.starts.saturating_sub(1),
+            last_exit: self.last_exit.clone(),
+            healthy: self.healthy,
+        }
+    }
+}
+
+/// Why everything is being stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In good order.
+    Stop,
+    /// The root is damaged, in words.
+    Damage(String),
+}
+
+/// Front and runtime.
+#[derive(Debug)]
+pub struct Machine {
+    children: [Child; 2],
+    ending: Option<End>,
+    served: bool,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Machine {
+            children: Who::ALL.map(Child::new),
+            ending: None,
+            served: false,
+        }
+    }
+}
+
+impl Machine {
+    /// The first starts, the front's first: it has the maintenance page.
+    pub fn begin(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for child in &mut self.children {
+            start(child, &mut actions);
+        }
+        actions
+    }
+
+    /// Set once everything has ended for good.
+    pub fn finished(&self) -> Option<End> {
+        let all = self.children.iter().all(|c| c.state == State::Stopped);
+        self.ending.clone().filter(|_| all)
+    }
+
+    /// Whether the runtime is healthy now.
+    pub fn healthy(&self) -> bool {
+        self.children
+            .iter()
+            .any(|child| child.healthy == Some(true))
+    }
+
+    /// In one word.
+    pub fn status(&self) -> Status {
+        let front = self
+            .children
+            .iter()
+            .any(|c| c.who == Who::Front && matches!(c.state, State::Running { .. }));
+        match self.ending {
+            Some(End::Stop) => Status::Stopping,
+            Some(End::Damage(_)) => Status::Degraded,
+            None if front && self.healthy() => Status::Serving,
+            None if self.served => Status::Degraded,
+            None => Status::Starting,
+        }
+    }
+
+    /// Both processes, the front first.
+    pub fn processes(&self) -> Vec<Process> {
+        self.children.iter().map(Child::report).collect()
+    }
+
+    /// When the next [`Event::Tick`] is wanted.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.children
+            .iter()
+            .filter_map(|child| match child.state {
+                State::Backoff { until } => Some(until),
+                State::Stopping { kill_at, .. } => Some(kill_at),
+                _ => None,
+            })
+            .min()
+    }
+
+    /// Takes an event at this time, counted from any fixed moment.
+    pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Started(who, pid) => self.started(now, who, pid, &mut actions),
+            Event::Failed(who, why) => self.ended(now, who, Err(why), &mut actions),
+            Event::Ended(who, exit) => self.ended(now, who, Ok(exit), &mut actions),
+            Event::Health(good) => self.health(now, good, &mut actions),
+            Event::Stop(why) => self.stop(now, &why, &mut actions),
+            Event::Damaged(what) => self.damaged(now, &what, &mut actions),
+            Event::Child | Event::Tick => {}
+        }
+        self.tick(now, &mut actions);
+        if self.status() == Status::Serving {
+            self.served = true;
+        }
+        actions
+    }
+
+    fn child(&mut self, who: Who) -> &mut Child {
+        let [front, runtime] = &mut self.children;
+        match who {
+            Who::Front => front,
+            Who::Runtime => runtime,
+        }
+    }
+
+    fn started(&mut self, now: Duration, who: Who, pid: i32, actions: &mut Vec<Action>) {
+        let ending = self.ending.clone();
+        let child = self.child(who);
+        child.state = State::Running { pid, since: now };
+        child.last_well = None;
+        child.well_since = (who == Who::Front).then_some(now);
+        actions.push(Action::Say(format!("{} runs, process {pid}", who.name())));
+        match ending {
+            None => {}
+            Some(End::Stop) => ask(child, now, actions),
+            Some(End::Damage(_)) => kill(child, now, actions),
+        }
+    }
+
+    fn ended(
+        &mut self,
+        now: Duration,
+        who: Who,
+        how: Result<Exit, String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let ending = self.ending.is_some();
+        let child = self.child(who);
+        let well = child
+            .well_since
+            .map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        child.well_since = None;
+        if child.healthy.is_some() {
+            child.healthy = Some(false);
+        }
+        let words = match how {
+            Ok(exit) => {
+                child.last_exit = Some(exit.to_string());
+                format!("{} ended: {exit}", who.name())
+            }
+            Err(why) => format!("{} does not start: {why}", who.name()),
+        };
+        if ending {
+            child.state = State::Stopped;
+            actions.push(Action::Say(words));
+            return;
+        }
+        let pause = child.backoff.pause(well);
+        child.state = State::Backoff { until: now + pause };
+        let ms = pause.as_millis();
+        actions.push(Action::Say(format!(
+            "{words}; starting it again in {ms} ms"
+        )));
+    }
+
+    fn health(&mut self, now: Duration, good: bool, actions: &mut Vec<Action>) {
+        let child = self.child(Who::Runtime);
+        let State::Running { since, .. } = child.state else {
+            return;
+        };
+        let before = child.healthy.replace(good);
+        if good {
+            child.well_since.get_or_insert(now);
+            child.last_well = Some(now);
+            if before != Some(true) {
+                let ms = now.saturating_sub(since).as_millis();
+                actions.push(Action::Say(format!(
+                    "runtime is healthy, {ms} ms after its start"
+                )));
+            }
+            return;
+        }
+        child.well_since = None;
+        if before == Some(true) {
+            actions.push(Action::Say(
+                "runtime does not answer its health check".into(),
+            ));
+        }
+        if child
+            .last_well
+            .is_some_and(|well| now.saturating_sub(well) >= SICK)
+        {
+            let seconds = SICK.as_secs();
+            actions.push(Action::Say(format!(
+                "runtime has not been healthy for {seconds} s and is started anew"
+            )));
+            ask(child, now, actions);
+        }
+    }
+
+    fn stop(&mut self, now: Duration, why: &str, actions: &mut Vec<Action>) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(End::Stop);
+        actions.push(Action::Say(format!("stopping: {why}")));
+        for child in &mut self.children {
+            match child.state {
+                State::Running { .. } => ask(child, now, actions),
+                State::Waiting | State::Backoff { .. } => child.state = State::Stopped,
+                State::Starting | State::Stopping { .. } | State::Stopped => {}
+            }
+        }
+    }
+
+    fn damaged(&mut self, now: Duration, what: &str, actions: &mut Vec<Action>) {
+        if matches!(self.ending, Some(End::Damage(_))) {
+            return;
+        }
+        // A guest that is shutting down goes on doing so.
+        self.ending.get_or_insert(End::Damage(what.to_owned()));
+        actions.push(Action::Say(format!("{what}: this disk must not be served")));
+        for child in &mut self.children {
+            match child.state {
+                State::Running { .. } | State::Stopping { .. } => kill(child, now, actions),
+                State::Waiting | State::Backoff { .. } => child.state = State::Stopped,
+                State::Starting | State::Stopped => {}
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        for child in &mut self.children {
+            match child.state {
+                State::Backoff { until } if now >= until => start(child, actions),
+                State::Stopping { kill_at, .. } if now >= kill_at => kill(child, now, actions),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn start(child: &mut Child, actions: &mut Vec<Action>) {
+    child.state = State::Starting;
+    child.starts = child.starts.saturating_add(1);
+    actions.push(Action::Start(child.who));
+}
+
+fn ask(child: &mut Child, now: Duration, actions: &mut Vec<Action>) {
+    if let State::Running { pid, .. } = child.state {
+        child.state = State::Stopping {
+            pid,
+            kill_at: now + STOP_WAIT,
+        };
+        actions.push(Action::Ask(child.who, pid));
+    }
+}
+
+fn kill(child: &mut Child, now: Duration, actions: &mut Vec<Action>) {
+    if let Some(pid) = child.pid() {
+        child.state = State::Stopping {
+            pid,
+            kill_at: now + STOP_WAIT,
+        };
+        actions.push(Action::Kill(child.who, pid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn running() -> Machine {
+        let mut machine = Machine::default();
+        assert_eq!(
+            machine.begin(),
+            [Action::Start(Who::Front), Action::Start(Who::Runtime)]
+        );
+        machine.handle(at(10), Event::Started(Who::Front, 40));
+        machine.handle(at(20), Event::Started(Who::Runtime, 41));
+        machine
+    }
+
+    fn without_words(actions: Vec<Action>) -> Vec<Action> {
+        let is_word = |action: &Action| matches!(action, Action::Say(_));
+        actions.into_iter().filter(|a| !is_word(a)).collect()
+    }
+
+    #[test]
+    fn from_start_to_serving_to_degraded() {
+        let mut machine = running();
+        assert_eq!(machine.status(), Status::Starting);
+        machine.handle(at(30), Event::Health(false));
+        assert_eq!(machine.status(), Status::Starting);
+        let said = machine.handle(at(300), Event::Health(true));
+        let words = "runtime is healthy, 280 ms after its start";
+        assert_eq!(said, [Action::Say(words.into())]);
+        assert_eq!(machine.status(), Status::Serving);
+        assert_eq!(machine.handle(at(400), Event::Health(true)), []);
+
+        machine.handle(at(500), Event::Ended(Who::Runtime, Exit::Code(3)));
+        assert_eq!(machine.status(), Status::Degraded);
+        let report = machine.processes();
+        assert_eq!(report[1].state, ProcessState::Backoff);
+        assert_eq!(report[1].last_exit.as_deref(), Some("exit 3"));
+        assert_eq!(report[1].healthy, Some(false));
+        assert_eq!(machine.deadline(), Some(at(600)));
+
+        assert_eq!(machine.handle(at(599), Event::Tick), []);
+        assert_eq!(
+            machine.handle(at(600), Event::Tick),
+            [Action::Start(Who::Runtime)]
+        );
+        machine.handle(at(610), Event::Started(Who::Runtime, 50));
+        machine.handle(at(700), Event::Health(true));
+        assert_eq!(machine.status(), Status::Serving);
+        assert_eq!(machine.processes()[1].restarts, 1);
+    }
+
+    #[test]
+    fn failed_starts_back_off() {
+        let mut machine = Machine::default();
+        machine.begin();
+        let mut now = at(0);
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            machine.handle(now, Event::Failed(Who::Front, "no file".into()));
+            let next = machine.deadline().unwrap();
+            pauses.push((next - now).as_millis());
+            now = next;
+            let actions = machine.handle(now, Event::Tick);
+            assert_eq!(actions, [Action::Start(Who::Front)]);
+        }
+        assert_eq!(pauses, [100, 200, 400]);
+    }
+
+    #[test]
+    fn stopping_asks_waits_and_kills() {
+        let mut machine = running();
+        let actions = machine.handle(at(1000), Event::Stop("SIGTERM".into()));
+        assert_eq!(
+            without_words(actions),
+            [Action::Ask(Who::Front, 40), Action::Ask(Who::Runtime, 41)]
+        );
+        assert_eq!(machine.status(), Status::Stopping);
+        machine.handle(at(1100), Event::Ended(Who::Runtime, Exit::Code(0)));
+        assert_eq!(machine.finished(), None);
+        let actions = machine.handle(at(11_000), Event::Tick);
+        assert_eq!(actions, [Action::Kill(Who::Front, 40)]);
+        machine.handle(at(11_010), Event::Ended(Who::Front, Exit::Signal(9)));
+        assert_eq!(machine.finished(), Some(End::Stop));
+        assert_eq!(machine.deadline(), None);
+    }
+
+    #[test]
+    fn what_starts_during_a_stop_is_stopped() {
+        let mut machine = Machine::default();
+        machine.begin();
+        machine.handle(at(0), Event::Failed(Who::Runtime, "x".into()));
+        machine.handle(at(1), Event::Stop("x".into()));
+        assert_eq!(machine.finished(), None);
+        let actions = machine.handle(at(2), Event::Started(Who::Front, 9));
+        assert_eq!(without_words(actions), [Action::Ask(Who::Front, 9)]);
+        machine.handle(at(3), Event::Ended(Who::Front, Exit::Code(0)));
+        assert_eq!(machine.finished(), Some(End::Stop));
+    }
+
+    #[test]
+    fn damage_kills_and_nothing_starts_again() {
+        let mut machine = running();
+        machine.handle(at(100), Event::Health(true));
+        let actions = machine.handle(at(200), Event::Damaged("damaged at byte 8192".into()));
+        assert_eq!(
+            actions[0],
+            Action::Say("damaged at byte 8192: this disk must not be served".into())
+        );
+        assert_eq!(
+            without_words(actions),
+            [Action::Kill(Who::Front, 40), Action::Kill(Who::Runtime, 41)]
+        );
+        assert_eq!(machine.status(), Status::Degraded);
+        assert_eq!(machine.handle(at(201), Event::Damaged("again".into())), []);
+        machine.handle(at(210), Event::Ended(Who::Front, Exit::Signal(9)));
+        machine.handle(at(211), Event::Ended(Who::Runtime, Exit::Signal(9)));
+        let end = End::Damage("damaged at byte 8192".into());
+        assert_eq!(machine.finished(), Some(end));
+        assert_eq!(machine.handle(at(99_999), Event::Tick), []);
+    }
+
+    #[test]
+    fn a_runtime_that_hangs_is_started_anew() {
+        let mut machine = running();
+        machine.handle(at(100), Event::Health(true));
+        machine.handle(at(60_000), Event::Health(false));
+        assert_eq!(machine.status(), Status::Degraded);
+        let actions = machine.handle(at(60_100), Event::Health(false));
+        assert_eq!(without_words(actions), [Action::Ask(Who::Runtime, 41)]);
+        let actions = machine.handle(at(60_200), Event::Ended(Who::Runtime, Exit::Signal(15)));
+        assert_eq!(without_words(actions), []);
+        assert!(machine.deadline().is_some());
+    }
+
+    #[test]
+    fn a_runtime_that_never_was_healthy_is_left_to_start() {
+        let mut machine = running();
+        let actions = machine.handle(at(3_600_000), Event::Health(false));
+        assert_eq!(actions, []);
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let who = prop_oneof![Just(Who::Front), Just(Who::Runtime)];
+        prop_oneof![
+            (who.clone(), 2..9i32).prop_map(|(who, pid)| Event::Started(who, pid)),
+            who.clone().prop_map(|who| Event::Failed(who, "x".into())),
+            who.prop_map(|who| Event::Ended(who, Exit::Code(1))),
+            any::<bool>().prop_map(Event::Health),
+            Just(Event::Stop("x".into())),
+            Just(Event::Damaged("x".into())),
+            Just(Event::Tick),
+        ]
+    }
+
+    proptest! {
+        /// Whatever order events come in: nothing panics, and once all has
+        /// ended nothing is started.
+        #[test]
+        fn any_order(events in proptest::collection::vec((event(), 0..20_000u64), 0..60)) {
+            let mut machine = Machine::default();
+            machine.begin();
+            let mut now = Duration::ZERO;
+            let mut ending = false;
+            for (event, pause) in events {
+                now += at(pause);
+                ending |= matches!(event, Event::Stop(_) | Event::Damaged(_));
+                let actions = machine.handle(now, event);
+                let starts = actions.iter().any(|a| matches!(a, Action::Start(_)));
+                prop_assert!(!(ending && starts));
+            }
+        }
+    }
+}
