@@ -15,7 +15,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::integrity::damage_of_event;
-use super::modules::{Folder, Loader};
+use super::modules::{Folder, Kinds, Loader};
 use crate::supervise::Event;
 
 /// `EV_KEY` and `KEY_POWER` of the kernel's `input-event-codes.h`.
@@ -93,7 +93,7 @@ impl Listener {
     ) {
         // Events that did not fit the socket are lost: look at everything.
         let Ok((bytes, sender)) = self.socket.recv_from_full() else {
-            loader.load_present(Path::new("/sys"));
+            loader.load_present(Path::new("/sys"), Kinds::All);
             return;
         };
         // Only the kernel's port is 0; anybody else's word counts for nothing.

@@ -18,6 +18,11 @@ use crate::sys;
 const BLOCK: usize = 4096;
 /// Bytes of one read.
 const CHUNK: usize = 256 * 1024;
+/// After a read at leisure; 250 MB take ten seconds by this alone.
+const PAUSE: Duration = Duration::from_millis(10);
+/// And as many times what the read itself took: hashing is not done by the
+/// reader but by the kernel's own workers, whom no priority of ours reaches.
+const SHARE: u32 = 4;
 
 /// Where the root does not match its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +111,7 @@ impl Whole {
     pub fn check_slowly(&self) -> Result<Option<Damage>, CheckError> {
         // Without it the check is merely less polite.
         let _ = sys::idle_thread();
-        match self.read(0, self.size, Duration::from_millis(1))? {
+        match self.read(0, self.size, PAUSE)? {
             None => self.check_rest(),
             damage => Ok(damage),
         }
@@ -187,8 +192,8 @@ fn clip(left: u64) -> usize {
 }
 
 /// The first block between two bytes that cannot be read, if there is one.
-/// After each read, as much time passes as it took, and at least `pause`,
-/// unless `pause` is zero.
+/// With a pause, [`SHARE`] times the time of a read passes after it, and at least
+/// the pause.
 fn first_unreadable(
     read: &impl Fn(&mut [u8], u64) -> io::Result<()>,
     buffer: &mut [u8],
@@ -211,7 +216,7 @@ fn first_unreadable(
             Err(error) => return Err(error),
         }
         if !pause.is_zero() {
-            std::thread::sleep(begun.elapsed().max(pause));
+            std::thread::sleep((begun.elapsed() * SHARE).max(pause));
         }
         at += length as u64;
     }

@@ -32,7 +32,7 @@ use crate::state_server::{self, Source};
 use crate::supervise::{self, End, Event, Supervisor};
 use disk::{Places, Root};
 use integrity::{CheckError, Damage, Whole};
-use modules::{Folder, Loader, ModulesError};
+use modules::{Folder, Kinds, Loader, ModulesError};
 use mounts::MountError;
 use verity::{Device, VerityError};
 
@@ -42,6 +42,8 @@ const REPEAT: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(60);
 /// The background check starts now even if the service never got healthy.
 const CHECK_AT_LATEST: Duration = Duration::from_secs(60);
+/// Between the first sign of life and the check: the first visitors come then.
+const BREATH: Duration = Duration::from_secs(3);
 /// QUIC wants buffers of this size, in bytes, and cannot raise them itself.
 const SOCKET_BUFFER: &str = "7500000";
 
@@ -238,7 +240,7 @@ impl Guest {
         std::thread::scope(|scope| {
             // Signatures are checked per module: two processors, half the time.
             scope.spawn(|| loader.load_always());
-            loader.load_present(Path::new("/sys"));
+            loader.load_present(Path::new("/sys"), Kinds::Urgent);
         });
         self.phases.mark("modules");
         Ok(loader)
@@ -299,6 +301,9 @@ impl Guest {
             if let Err(RecvTimeoutError::Disconnected) = wait.recv_timeout(CHECK_AT_LATEST) {
                 return;
             }
+            supervise::health::wait_for_front(CHECK_AT_LATEST);
+            phases.mark("front-listens");
+            std::thread::sleep(BREATH);
             match whole.check_slowly() {
                 Ok(None) => {
                     phases.mark("checked");
@@ -357,6 +362,10 @@ impl Guest {
             phases,
         });
         self.thread("state", move |_| state_server::serve(&listener, &source))?;
+        let late = Arc::clone(loader);
+        self.thread("modules", move |_| {
+            late.load_present(Path::new("/sys"), Kinds::All)
+        })?;
         Ok(supervisor.run(inbox, served))
     }
 

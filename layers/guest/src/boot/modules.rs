@@ -161,20 +161,39 @@ impl<I: Insert> Loader<I> {
         self.memory().tried.insert(name.to_owned());
     }
 
-    /// Loads for all devices that are there, and again for those that come up
-    /// by that, until no new ones do.
-    pub fn load_present(&self, sys: &Path) {
+    /// Loads for all devices of these kinds that are there, and again for those
+    /// that come up by that, until no new ones do.
+    pub fn load_present(&self, sys: &Path, kinds: Kinds) {
         // Buses lie behind buses, but not this deep.
         for _ in 0..16 {
             let mut new = false;
             for modalias in modaliases(sys) {
-                new |= self.load_for(&modalias);
+                if kinds == Kinds::All || !is_late(&modalias) {
+                    new |= self.load_for(&modalias);
+                }
             }
             if !new {
                 return;
             }
         }
     }
+}
+
+/// Which devices matter now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinds {
+    /// Those that a disk or a network can be behind.
+    Urgent,
+    /// All.
+    All,
+}
+
+/// Buttons and keyboards: a module costs some 100 ms where the kernel checks
+/// its signature slowly, and nobody presses the power button that soon.
+fn is_late(modalias: &str) -> bool {
+    ["acpi:", "input:"]
+        .iter()
+        .any(|bus| modalias.starts_with(bus))
 }
 
 /// The modaliases of all devices beneath a `/sys`, sorted.
@@ -185,6 +204,8 @@ pub fn modaliases(sys: &Path) -> BTreeSet<String> {
         .map(|bus| bus.join("devices"))
         .collect();
     folders.push(sys.join("class/input"));
+    // The processors', all alike, which choose the SHA-256 of dm-verity.
+    folders.push(sys.join("devices/system"));
     for folder in folders {
         for device in entries(&folder) {
             if let Ok(text) = std::fs::read_to_string(device.join("modalias")) {
@@ -273,6 +294,7 @@ mod tests {
             ("bus/pci/devices/0000:00:01.0", "pci:v1\n"),
             ("bus/virtio/devices/virtio0", "virtio:d00000002v1\n"),
             ("class/input/input0", "input:b0\n"),
+            ("devices/system/cpu", "cpu:type:x86\n"),
             ("bus/acpi/devices/empty", "\n"),
         ] {
             let folder = sys.path().join(device);
@@ -280,7 +302,10 @@ mod tests {
             std::fs::write(folder.join("modalias"), text).unwrap();
         }
         let loader = loader();
-        loader.load_present(sys.path());
+        loader.load_present(sys.path(), Kinds::Urgent);
+        assert!(!loader.memory().aliases.contains("input:b0"));
+        loader.load_present(sys.path(), Kinds::All);
+        assert!(loader.memory().aliases.contains("input:b0"));
         assert!(
             loader
                 .kernel
@@ -289,7 +314,7 @@ mod tests {
                 .unwrap()
                 .contains(&"virtio_blk".to_owned())
         );
-        assert_eq!(modaliases(sys.path()).len(), 3);
+        assert_eq!(modaliases(sys.path()).len(), 4);
     }
 
     #[test]

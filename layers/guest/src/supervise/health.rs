@@ -1,8 +1,8 @@
 //! Asking the runtime whether it is healthy.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use standby_contract::service::Runtime;
 
@@ -13,6 +13,8 @@ use crate::http::get_status;
 const EAGER: Duration = Duration::from_millis(250);
 /// Between two questions after that.
 const CALM: Duration = Duration::from_secs(2);
+/// Where the front speaks TLS.
+const FRONT_PORT: u16 = 443;
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -29,6 +31,19 @@ pub fn watch(runtime: &Runtime, events: &Sender<Event>) {
             return;
         }
         std::thread::sleep(pause);
+    }
+}
+
+/// Waits until the front takes connections, at most this long. It shares the
+/// network of whoever supervises it.
+pub fn wait_for_front(most: Duration) {
+    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), FRONT_PORT);
+    let start = Instant::now();
+    while start.elapsed() < most {
+        if TcpStream::connect_timeout(&address, PATIENCE).is_ok() {
+            return;
+        }
+        std::thread::sleep(EAGER);
     }
 }
 
