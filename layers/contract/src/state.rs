@@ -85,7 +85,8 @@ pub enum ProcessState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
     /// `kernel`, `modules`, `root-found`, `verity`, `root-mounted`, `network`,
-    /// `front-started`, `runtime-started`, `healthy`.
+    /// `front-started`, `runtime-started`, `healthy`, `front-listens` (on port
+    /// 443), `checked` (the whole root was read and is good).
     pub name: String,
     /// Milliseconds since the kernel started.
     pub ms: u64,

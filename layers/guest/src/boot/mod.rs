@@ -14,8 +14,8 @@ pub mod verity;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
@@ -81,6 +81,7 @@ struct Guest {
     console: Console,
     phases: Phases,
     events: Sender<Event>,
+    loader: OnceLock<Arc<Loader<Folder>>>,
 }
 
 /// PID 1's whole life.
@@ -106,6 +107,7 @@ pub fn run() -> ! {
         console: console.clone(),
         phases,
         events,
+        loader: OnceLock::new(),
     };
     let signals = guest.events.clone();
     let _ = guest.thread("signals", move |_| {
@@ -121,6 +123,7 @@ pub fn run() -> ! {
         Ok(Err(error)) => chain(&error),
         Err(_) => "an error of the guest itself".into(),
     };
+    guest.load_rest();
     stand_still(&console, &inbox, &reason)
 }
 
@@ -243,7 +246,20 @@ impl Guest {
             loader.load_present(Path::new("/sys"), Kinds::Urgent);
         });
         self.phases.mark("modules");
+        let _ = self.loader.set(Arc::clone(&loader));
         Ok(loader)
+    }
+
+    /// The modules that could wait, the power button's among them: a guest that
+    /// refuses to serve wants them as well.
+    fn load_rest(&self) {
+        let Some(loader) = self.loader.get().cloned() else {
+            return;
+        };
+        let load = move |_: &Console| loader.load_present(Path::new("/sys"), Kinds::All);
+        if let Err(error) = self.thread("modules", load) {
+            self.console.say(chain(&error));
+        }
     }
 
     /// The first root that can be opened and mounted. A damaged one gives way

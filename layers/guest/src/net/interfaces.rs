@@ -48,7 +48,8 @@ pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {
-        let part = parts.next().filter(|part| part.len() == 2)?;
+        let digits = |part: &&str| part.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let part = parts.next().filter(|part| part.len() == 2).filter(digits)?;
         *byte = u8::from_str_radix(part, 16).ok()?;
     }
     parts.next().is_none().then_some(mac)

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::dhcp::{Answer, Kind, Question, Route};
 
-/// The first pause before a question is repeated; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The first pause before a question is repeated; it doubles. The first question
+/// is often lost: an interface that has just come up does not send yet.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// Requests of an offer before looking for another.
@@ -362,7 +363,7 @@ mod tests {
             assert_eq!(kinds(&client.poll(now)), ["discover"]);
             times.push(now.as_millis());
         }
-        assert_eq!(times, [0, 500, 1500, 3500, 7500, 15500, 31500, 47500]);
+        assert_eq!(times, [0, 250, 750, 1750, 3750, 7750, 15750, 31750]);
     }
 
     #[test]
