@@ -6,7 +6,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use standby_contract::service::{Network, ServiceTable, Signer};
+use standby_contract::service::ServiceTable;
 use standby_runtime::{Container, FrontSettings, RuntimeError, Settings, Warning};
 use standby_tree::Stores;
 
@@ -29,32 +29,20 @@ pub const MOST_UNPACKED: u64 = 1 << 40;
 
 /// All that a build is made of; nothing else flows in.
 pub struct Inputs {
-    /// Which service, and which of its bundles.
-    pub service: Service,
-    /// When the bundle counts as made, RFC 3339.
-    pub created: String,
-    /// When it becomes stale.
+    /// What the guest is told: service, times, signer, network.
+    pub table: ServiceTable,
+    /// When the bundle becomes stale, RFC 3339.
     pub expires: Option<String>,
-    /// Whose signature it is made for.
-    pub signer: Option<Signer>,
     /// `os/architecture`.
     pub platform: String,
     /// The service's image.
     pub runtime: Image,
     /// How it is run.
     pub settings: Settings,
-    /// Its health check.
-    pub health: String,
     /// The boot kit.
     pub kit: BootKit,
-    /// How the network comes up.
-    pub network: Network,
-    /// Host names of the front.
-    pub hosts: Vec<String>,
     /// How the front is run.
     pub front: FrontSettings,
-    /// Seconds since the epoch.
-    pub snapshot_taken: u64,
     /// Requests of a rehearsal.
     pub probes: Vec<Probe>,
     /// Of the disk.
@@ -215,8 +203,13 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
         contents: Contents::new(),
         writer: Writer::new(Arc::clone(&file), 0),
     };
-    let [runtime_name, front_name] =
-        ["runtime", "front"].map(|part| image_name(&inputs.service, part));
+    let table = inputs.table;
+    let service = Service {
+        name: table.name.clone(),
+        version: table.version.clone(),
+        sequence: table.sequence,
+    };
+    let [runtime_name, front_name] = ["runtime", "front"].map(|part| image_name(&service, part));
     let runtime = Component::from_image(Role::Runtime, runtime_name, &inputs.runtime);
     let places = bundle.component(&runtime, &inputs.runtime.layers)?;
     let runtime_jobs = jobs(&inputs.runtime.layers, places, &file);
@@ -277,23 +270,6 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
         let front = standby_runtime::front(&front.config, &front_tree, &inputs.front)?;
         (runtime, front)
     };
-    let table = ServiceTable {
-        name: inputs.service.name.clone(),
-        version: inputs.service.version.clone(),
-        sequence: inputs.service.sequence,
-        created: inputs.created.clone(),
-        snapshot_taken: inputs.snapshot_taken,
-        signer: inputs.signer.clone(),
-        network: inputs.network,
-        runtime: standby_contract::service::Runtime {
-            port: inputs.settings.port,
-            health: inputs.health,
-            isolated: inputs.settings.isolated,
-        },
-        front: standby_contract::service::Front {
-            hosts: inputs.hosts,
-        },
-    };
     let machine = Machine {
         table: &table,
         runtime: &run_runtime.config,
@@ -340,10 +316,10 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
     let [runtime_c, kit_c, front_c, snapshot_c, machine_c] = &components;
     let statement = Statement {
         standby_bundle: VERSION,
-        service: inputs.service,
-        created: inputs.created,
+        service,
+        created: table.created,
         expires: inputs.expires,
-        signer: inputs.signer,
+        signer: table.signer,
         platform: inputs.platform,
         components: vec![
             Listed::new(runtime_c, sizes[0], diff_ids(&inputs.runtime.layers)),

@@ -19,7 +19,6 @@ use crate::bake::front::{FrontFiles, compressed, from_binary, over_image};
 use crate::bake::kit::BootKit;
 use crate::bake::machine::Probe;
 use crate::bundle::component::{ArtifactLayer, Component, Role, SNAPSHOT};
-use crate::bundle::statement::Service;
 use crate::cli::disk::{Format, convert};
 use crate::cli::keys::make_folder;
 use crate::cli::open::{open_image, open_layout};
@@ -29,7 +28,7 @@ use crate::disk::image::Choices;
 use crate::error::{Failure, IoContext, Kind, Result};
 use crate::oci::image::Platform;
 use crate::oci::{Digest, Image, media};
-use crate::plan::{FileKind, FrontSource, Plan, RuntimeNetwork, Timestamp};
+use crate::plan::{FileKind, FrontSource, Plan, Timestamp};
 use crate::ui::{Ui, bytes};
 
 /// Where Debian and most others keep the machine's CA certificates.
@@ -264,59 +263,39 @@ impl BuildArgs {
         let snapshot = Snapshot::scan(&scan_path).map_err(|e| {
             Failure::input(e).context(format!("the snapshot {}", scan_path.display()))
         })?;
-        let taken = plan
-            .snapshot
-            .taken
-            .map_or(snapshot.newest, Timestamp::seconds);
+        let newest = Timestamp::new(snapshot.newest).ok_or_else(|| {
+            Failure::text("the snapshot's newest file is from after the year 9999")
+        })?;
+        let taken = plan.snapshot.taken.unwrap_or(newest);
         let caddy = open_front(plan, base, &platform)?;
-        let front_args = standby_front::arguments(&caddy.program()?);
-        let folder = self.output.clone();
-        let owner = plan.snapshot.owner;
-        let isolated = plan.runtime.network == RuntimeNetwork::Isolated;
-        let address = standby_contract::service::Runtime {
-            port: plan.runtime.port,
-            health: plan.runtime.health.clone(),
-            isolated,
-        }
-        .address();
-        let service = Service {
-            name: plan.service.name.clone(),
-            version: plan.service.version.clone(),
-            sequence: self.sequence.unwrap_or(plan.service.sequence),
-        };
+        let front = plan.front_settings(&caddy.program()?);
+        let mut table = plan.service_table(created, taken, Some(signer(key, created)));
+        table.sequence = self.sequence.unwrap_or(table.sequence);
+        let (folder, owner) = (self.output.clone(), plan.snapshot.owner);
         Ok(Inputs {
-            created: created.to_string(),
             expires: plan
                 .service
                 .max_age
                 .map(|age| created.after(age).to_string()),
-            signer: Some(signer(key, created)),
             platform: platform.to_string(),
             runtime,
-            settings: settings(plan, isolated),
-            health: plan.runtime.health.clone(),
+            settings: plan.runtime_settings(),
             kit,
-            network: plan.network.clone(),
-            hosts: plan.front.hosts.clone(),
-            front: standby_runtime::FrontSettings {
-                args: front_args,
-                upstream: format!("{address}:{}", plan.runtime.port),
-            },
-            snapshot_taken: taken,
+            front,
             probes: probes(plan),
             choices: Choices {
                 kernel_options: kernel_options(plan),
                 mbr_active: plan.boot.mbr_active,
-                title: crate::bake::derive::title(&service.name, &service.version),
+                title: crate::bake::derive::title(&table.name, &table.version),
             },
             make_front: Box::new({
                 let (folder, architecture) = (folder.clone(), platform.architecture);
                 move || make_front(caddy, &architecture, &files, &folder)
             }),
             make_snapshot: Box::new(move |runtime| {
-                make_snapshot(&snapshot, owner, taken, &folder, runtime)
+                make_snapshot(&snapshot, owner, taken.seconds(), &folder, runtime)
             }),
-            service,
+            table,
         })
     }
 }
@@ -370,22 +349,6 @@ pub fn threads(asked: Option<NonZeroUsize>) -> NonZeroUsize {
     asked
         .or_else(|| std::thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN)
-}
-
-fn settings(plan: &Plan, isolated: bool) -> standby_runtime::Settings {
-    let runtime = &plan.runtime;
-    standby_runtime::Settings {
-        hostname: plan.service.name.clone(),
-        env: runtime.env.clone(),
-        args: runtime.args.clone(),
-        user: runtime.user.as_ref().map(|user| user.value.clone()),
-        port: runtime.port,
-        writable: runtime.writable.clone(),
-        snapshot_mount: plan.snapshot.mount.clone(),
-        isolated,
-        memory: runtime.memory,
-        milli_cpus: runtime.milli_cpus,
-    }
 }
 
 fn kernel_options(plan: &Plan) -> String {
@@ -492,11 +455,7 @@ fn front_files(plan: &Plan, base: &Path, created: Timestamp, ui: &Ui) -> Result<
     };
     let caddyfile = match own(&plan.front.caddyfile)? {
         Some(own) => own,
-        None => {
-            let settings =
-                standby_front::caddyfile::Settings::new(&plan.front.hosts, plan.runtime.port);
-            standby_front::caddyfile::generate(&settings).into_bytes()
-        }
+        None => standby_front::caddyfile::generate(&plan.caddyfile_settings()).into_bytes(),
     };
     Ok(FrontFiles {
         caddyfile,

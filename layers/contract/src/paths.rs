@@ -38,8 +38,6 @@ pub const LINK_FRONT_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 
 /// The runtime's end of that link.
 pub const LINK_RUNTIME_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 255, 2);
 
-/// The name servers that the guest writes; every container's `/etc/resolv.conf`.
-pub const RESOLV_CONF: &str = "/run/standby/resolv.conf";
 /// User and group of the front's process; must reach [`STATE_SOCKET`].
 pub const FRONT_ID: u32 = 65534;
 /// The variable that tells the front where the runtime is, `ADDRESS:PORT`.
