@@ -9,6 +9,7 @@ mod keys;
 mod kit;
 mod open;
 mod output;
+mod reference;
 mod signer;
 mod trust;
 mod verify;
@@ -47,6 +48,7 @@ enum Verb {
     Disk(disk::DiskArgs),
     Kit(kit::KitArgs),
     Keys(keys::KeysArgs),
+    Reference(reference::ReferenceArgs),
 }
 
 /// The grammar, for the reference and the manual pages.
@@ -88,6 +90,7 @@ fn run(verb: &Verb, ui: &Ui) -> Result {
         Verb::Disk(args) => args.run(ui),
         Verb::Kit(args) => args.run(ui),
         Verb::Keys(args) => args.run(ui),
+        Verb::Reference(args) => args.run(ui),
     }
 }
 
