@@ -350,6 +350,8 @@ impl Guest {
                 .map_err(|error| BootError::Container(name, error))
         };
         let front = container("front", paths::FRONT_BUNDLE)?;
+        let warmed = front.clone();
+        self.thread("warm", move |_| warmed.warm())?;
         let runtime = container("runtime", paths::RUNTIME_BUNDLE)?;
         if table.runtime.isolated {
             loader.load("veth");
