@@ -422,7 +422,7 @@ fn container(bundle: &Path, http: u16, https: u16, upstream: u16) -> serde_json:
         upstream: format!("127.0.0.1:{upstream}"),
     };
     let container = standby_runtime::front(&image, &tree, &settings).unwrap();
-    standby_runtime::prepare(&mut tree, &container).unwrap();
+    standby_runtime::prepare(&mut tree, &container.config).unwrap();
     for visit in tree.walk() {
         let path = root.join(String::from_utf8(visit.path[1..].to_vec()).unwrap());
         match &tree.node(visit.id).kind {

@@ -14,6 +14,8 @@ pub mod compose;
 pub mod decode;
 pub mod derive;
 pub mod front;
+pub mod gather;
+pub mod growing;
 pub mod kit;
 pub mod machine;
 pub mod root;

@@ -51,7 +51,10 @@ fn markdown(command: clap::Command) -> String {
 fn section(mut command: clap::Command, name: &str, text: &mut String) {
     let help = command.render_long_help().to_string();
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
-    text.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+    text.push_str(&format!(
+        "\n## {name}\n\n```text\n{}\n```\n",
+        help.join("\n").trim_end()
+    ));
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         section(verb.clone(), &format!("{name} {}", verb.get_name()), text);
     }
@@ -60,7 +63,9 @@ fn section(mut command: clap::Command, name: &str, text: &mut String) {
 fn pages(command: &clap::Command, name: &str, folder: &std::path::Path) -> Result {
     let mut page = Vec::new();
     let title = clap_mangen::Man::new(command.clone()).title(name.to_owned());
-    title.render(&mut page).because("cannot write a manual page")?;
+    title
+        .render(&mut page)
+        .because("cannot write a manual page")?;
     output::write(&folder.join(format!("{name}.1")), &page, true)?;
     for verb in command.get_subcommands() {
         pages(verb, &format!("{name}-{}", verb.get_name()), folder)?;

@@ -1,0 +1,168 @@
+//! The components of a build, unpacked while they are copied into the bundle.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Mutex;
+
+use oci_spec::image::ImageConfiguration;
+use standby_tree::{Stores, Tree};
+
+use crate::bake::build::{BuildError, MOST_UNPACKED, MakeFront, MakeSnapshot, Tools};
+use crate::bake::decode::{DecodeError, Decoded, Job, decode, stack};
+use crate::bake::growing::Growing;
+use crate::bundle::component::{Component, Role};
+use crate::bundle::statement::Listed;
+use crate::oci::image::Layer;
+use crate::oci::unpack::Copy;
+use crate::oci::{Digest, Image};
+
+/// A component and what its layers hold.
+#[derive(Debug)]
+pub struct Part {
+    /// As the bundle has it.
+    pub component: Component,
+    /// Its configuration, if it is an image.
+    pub config: Option<ImageConfiguration>,
+    /// Its layers, applied.
+    pub tree: Tree,
+    diff_ids: Vec<Digest>,
+    size: u64,
+}
+
+impl Part {
+    fn new(
+        component: Component,
+        layers: &[Layer],
+        config: Option<ImageConfiguration>,
+        decoded: Vec<Decoded>,
+    ) -> Result<Self, DecodeError> {
+        let size = decoded.iter().map(|layer| layer.size).sum();
+        let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+        Ok(Part {
+            component,
+            config,
+            tree: stack(decoded)?,
+            diff_ids,
+            size,
+        })
+    }
+
+    /// What the bundle and what the disk needs of it.
+    pub fn split(self) -> ((Component, Listed), Tree) {
+        let listed = Listed::new(&self.component, self.size, self.diff_ids);
+        ((self.component, listed), self.tree)
+    }
+}
+
+/// Where the components come from.
+pub struct Sources<'a> {
+    /// The service's image.
+    pub runtime: Image,
+    /// Names of the two images in the bundle: runtime, front.
+    pub names: [String; 2],
+    /// The boot kit, verified.
+    pub kit: &'a Component,
+    /// See [`crate::bake::build::Inputs`].
+    pub make_front: MakeFront,
+    /// See [`crate::bake::build::Inputs`].
+    pub make_snapshot: MakeSnapshot,
+}
+
+/// The parts with a tree; the kit has none.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The service's image.
+    pub runtime: Part,
+    /// The front's image.
+    pub front: Part,
+    /// The snapshot.
+    pub snapshot: Part,
+}
+
+/// Unpacks the runtime's layers, and beside them makes and unpacks the front
+/// and the snapshot, all while they are copied into the bundle.
+pub fn gather(
+    sources: Sources<'_>,
+    bundle: &mut Growing,
+    tools: &Tools<'_>,
+    stores: &Mutex<Stores>,
+) -> Result<Gathered, BuildError> {
+    let [runtime_name, front_name] = sources.names;
+    let Image { layers, .. } = &sources.runtime;
+    let component = Component::from_image(Role::Runtime, runtime_name, &sources.runtime);
+    let file = bundle.file();
+    let runtime_jobs = jobs(layers, bundle.component(&component, layers)?, &file);
+    let run = |jobs: &[Job<'_>]| {
+        decode(
+            jobs,
+            tools.threads.get(),
+            tools.scratch,
+            tools.progress,
+            stores,
+        )
+    };
+    let (decoded, others) = std::thread::scope(|scope| {
+        let decoding = scope.spawn(|| run(&runtime_jobs));
+        let others = (|| {
+            bundle.component(sources.kit, &[])?;
+            let front = (sources.make_front)()?;
+            let image = Component::from_image(Role::Front, front_name, &front);
+            let config = Some(front.config);
+            let front = unpack_part(image, front.layers, config, bundle, tools, stores)?;
+            let (snapshot, layer) = (sources.make_snapshot)(&component)?;
+            let snapshot = unpack_part(snapshot, vec![layer], None, bundle, tools, stores)?;
+            Ok::<_, BuildError>((front, snapshot))
+        })();
+        let joined = decoding
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (joined, others)
+    });
+    let runtime = Part::new(
+        component,
+        layers,
+        Some(sources.runtime.config.clone()),
+        decoded?,
+    )?;
+    let (front, snapshot) = others?;
+    Ok(Gathered {
+        runtime,
+        front,
+        snapshot,
+    })
+}
+
+/// Appends a component to the bundle and unpacks it on the way.
+pub fn unpack_part(
+    component: Component,
+    layers: Vec<Layer>,
+    config: Option<ImageConfiguration>,
+    bundle: &mut Growing,
+    tools: &Tools<'_>,
+    stores: &Mutex<Stores>,
+) -> Result<Part, BuildError> {
+    let places = bundle.component(&component, &layers)?;
+    let file = bundle.file();
+    let jobs = jobs(&layers, places, &file);
+    let decoded = decode(
+        &jobs,
+        tools.threads.get(),
+        tools.scratch,
+        tools.progress,
+        stores,
+    )?;
+    drop(jobs);
+    Ok(Part::new(component, &layers, config, decoded)?)
+}
+
+/// Jobs for layers, each copied once, to where the bundle has its place.
+fn jobs<'a>(layers: &'a [Layer], mut places: HashMap<Digest, u64>, file: &'a File) -> Vec<Job<'a>> {
+    let job = |layer: &'a Layer| Job {
+        layer,
+        copy: places
+            .remove(&layer.digest)
+            .map(|offset| Copy { file, offset }),
+        most: MOST_UNPACKED,
+    };
+    layers.iter().map(job).collect()
+}
