@@ -67,14 +67,15 @@ pub struct Packages {
 
 impl Packages {
     pub fn unpack() -> Self {
-        let debs = std::env::var_os("STANDBY_DEBS").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debs"),
+        let debs = std::env::var_os("STANDBY_PACKAGES").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/packages"),
             PathBuf::from,
         );
         let folder = TempDir::new().unwrap();
         for wanted in ["systemd-boot-efi_", "linux-image-"] {
-            let listing = fs::read_dir(&debs)
-                .unwrap_or_else(|error| panic!("{}: {error}; run 'make kit'", debs.display()));
+            let listing = fs::read_dir(&debs).unwrap_or_else(|error| {
+                panic!("{}: {error}; run 'make kit-packages'", debs.display())
+            });
             let mut found: Vec<PathBuf> = listing
                 .map(|entry| entry.unwrap().path())
                 .filter(|path| {

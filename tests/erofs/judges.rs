@@ -122,32 +122,3 @@ fn dump_erofs_shows_our_superblock() {
         assert_eq!(line[key.len()..].trim(), value, "{said}");
     }
 }
-
-#[test]
-#[ignore = "needs root, a loop device and a kernel with EROFS; the boot tests mount it everywhere"]
-fn the_kernel_reads_the_nasty_tree_back() {
-    let (tree, stores) = nasty::tree(true);
-    let folder = tempfile::tempdir().unwrap();
-    let (file, mount) = (folder.path().join("image"), folder.path().join("mount"));
-    std::fs::write(&file, image_bytes(&tree, &stores)).unwrap();
-    std::fs::create_dir(&mount).unwrap();
-    let mounted = Command::new("mount")
-        .args(["-t", "erofs", "-o", "loop,ro"])
-        .args([&file, &mount])
-        .output()
-        .unwrap();
-    assert!(
-        mounted.status.success(),
-        "{}",
-        String::from_utf8_lossy(&mounted.stderr)
-    );
-    let got = std::panic::catch_unwind(|| by_folder(&mount, true));
-    assert!(
-        Command::new("umount")
-            .arg(&mount)
-            .status()
-            .unwrap()
-            .success()
-    );
-    assert_same(&got.unwrap(), &by_tree(&tree, &stores));
-}
