@@ -73,7 +73,9 @@ impl Place {
             )
             .unwrap();
         }
-        place.standby("keys generate --user-id T<t@example.org> -o keys").ok();
+        place
+            .standby("keys generate --user-id T<t@example.org> -o keys")
+            .ok();
         place
     }
 
@@ -108,7 +110,10 @@ impl Place {
 
     /// Runs lines of shell, stopping at the first that fails.
     pub fn shell(&self, script: &str) -> Said {
-        said(self.command("bash").args(["-euo", "pipefail", "-c", script]))
+        said(
+            self.command("bash")
+                .args(["-euo", "pipefail", "-c", script]),
+        )
     }
 
     /// Builds `in` into `out` with Caddy's own check left out, for speed.
@@ -187,9 +192,9 @@ pub struct Said {
 
 /// Runs a command to its end.
 pub fn said(command: &mut Command) -> Said {
-    let output = command.output().unwrap_or_else(|error| {
-        panic!("{command:?}: {error} (make test installs what is needed)")
-    });
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error} (make test installs what is needed)"));
     told(&format!("{command:?}"), output)
 }
 
@@ -236,7 +241,12 @@ impl Said {
 
 impl std::fmt::Display for Said {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Said { code, out, err, line } = self;
+        let Said {
+            code,
+            out,
+            err,
+            line,
+        } = self;
         write!(f, "{line}\nexit code {code:?}\n{err}{out}")
     }
 }
