@@ -45,12 +45,14 @@ bound() {
     }' >>"$table"
 }
 
-# turn NAME COMMAND: runs it once, and adds its seconds to NAME's.
+# turn NAME COMMAND: runs it once, and adds its seconds to NAME's, its
+# processors' to NAME-cpu's (which other work on the machine disturbs less).
 turn() {
     local file=$out/times/$1
     hyperfine --style none --runs 1 --export-json "$file.json" "$2" >"$file.log" 2>&1 \
         || { echo "run.sh: failed: $2" >&2; cat "$file.log" >&2; exit 1; }
     jq '.results[0].times[0]' "$file.json" >>"$file"
+    jq '.results[0] | .user + .system' "$file.json" >>"$file-cpu"
 }
 
 # median NAME
@@ -105,6 +107,8 @@ rm -rf "$out/peer"
 row "build / gzip -dc | sha256sum" "$(median build)" "$(median gzip)" 1 s
 row "build / the usual pipeline" "$(median build)" "$(median pipeline)" 0.125 s
 note "build --no-exec / gzip -dc | sha256sum" "$(median build-no-exec)" "$(median gzip)" s
+note "  processor time, build / gzip" "$(median build-cpu)" "$(median gzip-cpu)" s
+note "  processor time, build / the usual pipeline" "$(median build-cpu)" "$(median pipeline-cpu)" s
 row "verify / openssl dgst -sha256" "$(median verify)" "$(median openssl)" 1 s
 row "verify --deep / build" "$(median deep)" "$(median build)" 1 s
 
