@@ -1,6 +1,6 @@
 //! From keys to a bundle and its disk, and what the tools of others say of both.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "support/cli.rs"]
 mod cli;

@@ -290,7 +290,7 @@ fn entries_added_doubled_swapped_or_taken_away() {
         }
     }
     // Each of the small ones at the end, and some of those before.
-    let few = |at: &usize| at % 5 == 0 || at + 8 > files.len();
+    let few = |at: &usize| at.is_multiple_of(5) || at + 8 > files.len();
     for at in (0..files.len()).filter(few) {
         let mut fewer = files.clone();
         let (name, _) = fewer.remove(at);
