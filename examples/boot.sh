@@ -25,7 +25,7 @@ fi
 pid=$!
 trap 'kill $pid 2>/dev/null || true; wait $pid 2>/dev/null || true; rm -f "${vars:-}"' EXIT
 began=$(date +%s%N)
-ask=(curl --silent --insecure --max-time 5 --resolve "$host:$port:127.0.0.1")
+ask=(curl --silent --insecure --noproxy '*' --max-time 5 --resolve "$host:$port:127.0.0.1")
 while :; do
     answer=$("${ask[@]}" --output /dev/null --write-out '%{http_code} %{redirect_url}' "https://$host:$port$path" || true)
     [ "$answer" = "302 $location" ] && break

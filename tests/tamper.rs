@@ -76,17 +76,10 @@ fn refused(place: &Place, file: &str) -> Said {
 /// Whether a message names an entry: by name, by digest, or by its header's place.
 fn named(said: &Said, entry: &Entry) -> bool {
     let last = entry.name.rsplit('/').next().unwrap();
-    // The index leads to what is verified first; a bit of it may be told from there only.
-    let by_index = [
-        "the statement cannot be used",
-        "a signature cannot be used",
-        "not signed as",
-    ];
     said.err.contains(last)
         || said
             .err
             .contains(&format!("byte {} of the tar", entry.header))
-        || (last == "index.json" && by_index.iter().any(|words| said.err.contains(words)))
 }
 
 /// Small numbers that are the same in every run.

@@ -45,6 +45,8 @@ pub struct Inputs {
     pub platform: String,
     /// The service's image.
     pub runtime: Image,
+    /// Where that came from, for errors.
+    pub runtime_origin: String,
     /// How it is run.
     pub settings: Settings,
     /// The boot kit.
@@ -157,6 +159,7 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
     };
     let sources = Sources {
         runtime: inputs.runtime,
+        runtime_origin: inputs.runtime_origin,
         names: ["runtime", "front"].map(|part| image_name(&service, part)),
         kit: &inputs.kit.component,
         make_front: inputs.make_front,

@@ -15,8 +15,8 @@ use crate::oci::media::{self, Compression};
 use crate::oci::{Blob, Digest, Image, OciError};
 
 /// The level at which our own layers are compressed: fast enough not to be what
-/// a build waits for.
-const ZSTD_LEVEL: i32 = 3;
+/// a build waits for; Caddy grows by 6 % over level 3, which takes twice as long.
+const ZSTD_LEVEL: i32 = 1;
 
 /// What the front's image holds beside Caddy.
 #[derive(Clone, Debug)]

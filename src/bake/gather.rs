@@ -58,6 +58,8 @@ impl Part {
 pub struct Sources<'a> {
     /// The service's image.
     pub runtime: Image,
+    /// Where it came from, for errors.
+    pub runtime_origin: String,
     /// Names of the two images in the bundle: runtime, front.
     pub names: [String; 2],
     /// The boot kit, verified.
@@ -118,12 +120,10 @@ pub fn gather(
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (joined, others)
     });
-    let runtime = Part::new(
-        component,
-        layers,
-        Some(sources.runtime.config.clone()),
-        decoded?,
-    )?;
+    let config = Some(sources.runtime.config.clone());
+    let runtime = decoded
+        .and_then(|decoded| Part::new(component, layers, config, decoded))
+        .map_err(|error| BuildError::input(sources.runtime_origin, error))?;
     let (front, snapshot) = others?;
     Ok(Gathered {
         runtime,

@@ -128,9 +128,8 @@ impl Candidate {
         };
         let blobs = Entries(&opened);
         let statement = match of_type(STATEMENT).as_slice() {
-            [one] => {
-                payload(&blobs, one, statement::MOST_BYTES).map_err(document("the statement"))?
-            }
+            [one] => payload(&blobs, one, statement::MOST_BYTES)
+                .map_err(document("index.json, the statement"))?,
             found => {
                 let problem = format!("it lists {} statements instead of one", found.len());
                 return Err(document("index.json")(OciError::invalid(
@@ -151,7 +150,7 @@ impl Candidate {
             .into_iter()
             .map(|descriptor| payload(&blobs, descriptor, MOST_SIGNATURE))
             .collect::<Result<_, _>>()
-            .map_err(document("a signature"))?;
+            .map_err(document("index.json, a signature"))?;
         Ok(Candidate {
             opened,
             statement,

@@ -279,6 +279,11 @@ impl BuildArgs {
                 .map(|age| created.after(age).to_string()),
             platform: platform.to_string(),
             runtime,
+            runtime_origin: format!(
+                "{}: the runtime image {}",
+                at(plan, plan.runtime.image.at),
+                plan.runtime.image.value
+            ),
             settings: plan.runtime_settings(),
             kit,
             front,

@@ -85,7 +85,7 @@ impl Trust {
                         "{what}: not signed as {} asks",
                         self.source.display()
                     ))
-                    .hint("do not use it; get the file again from where it was published")
+                    .hint(crate::cli::verify::REFUSED)
             })
     }
 

@@ -18,10 +18,12 @@ use crate::cli::disk::derive_failure;
 use crate::cli::open::{open_bundle, open_file};
 use crate::cli::output::scratch;
 use crate::cli::trust::{SignedBy, Trust, TrustArgs, rfc3339};
-use crate::error::{Failure, IoContext, Result};
+use crate::error::{Failure, IoContext, Kind, Result};
 use crate::oci::{Blob, Digest};
 use crate::ui::{Ui, bytes};
 
+/// What to do with what does not hold.
+pub const REFUSED: &str = "do not use it; get the file again from where it was published";
 /// Bytes that SHA256SUMS or its signature may have.
 const MOST_SUMS: u64 = 1 << 20;
 
@@ -74,11 +76,7 @@ impl VerifyArgs {
         let accepted = accept(path, trust)?;
         let workers = threads(self.jobs);
         let progress = ui.progress("verifying", accepted.bundle.size());
-        let named = |failure: Failure| {
-            failure
-                .context(path.display())
-                .hint("do not use it; get the file again from where it was published")
-        };
+        let named = |failure: Failure| failure.context(path.display()).hint(REFUSED);
         let add = |bytes| progress.add(bytes);
         if self.deep {
             let folder = std::env::temp_dir();
@@ -124,9 +122,19 @@ impl VerifyArgs {
 
 /// Opens a bundle and accepts its statement: signature first, then structure.
 pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
-    let named = |failure: Failure| failure.context(path.display());
+    let named = |failure: Failure| {
+        let named = failure.context(path.display());
+        match named.kind {
+            Kind::Untrusted => named.hint(REFUSED),
+            _ => named,
+        }
+    };
     let candidate = Candidate::read(open_bundle(path)?).map_err(|e| named(e.into()))?;
     let shown = path.display().to_string();
+    if candidate.signatures().is_empty() {
+        let error = anyhow::anyhow!("it is unsigned: index.json lists no signature");
+        return Err(named(Failure::untrusted(error)));
+    }
     let verified = trust.verify(&shown, candidate.statement_bytes(), candidate.signatures())?;
     let bundle = candidate.accept().map_err(|e| named(e.into()))?;
     let service = &bundle.statement.service.name;

@@ -62,10 +62,10 @@ const fn request(name: &'static str, reason: &'static str) -> Wanted {
 /// out; they make up most of a kernel package. Little is loaded at every boot:
 /// the kernel checks each module's signature, which takes a while.
 pub const DEFAULT: &[Wanted] = &[
-    // Before dm_verity, which takes the best SHA-256 there is when it starts.
-    always(
+    // dm-verity takes the best SHA-256 there is when it starts.
+    request(
         "sha256_ssse3",
-        "SHA-256 with SSSE3, AVX2 or SHA-NI, for dm-verity",
+        "SHA-256 with SSSE3, AVX2 or SHA-NI, by the guest where the processor is real",
     ),
     required("virtio_pci", "the bus of every virtio device"),
     required("dm_verity", "the root's integrity"),

@@ -88,3 +88,15 @@ pub fn idle_thread() -> io::Result<()> {
         Ok(())
     }
 }
+
+/// Whether the processor is QEMU's emulation of one (its CPUID leaf for
+/// hypervisors, as in `target/i386/cpu.c`): there, vector code runs slower than plain.
+pub fn emulated_processor() -> bool {
+    const HYPERVISOR: u32 = 0x4000_0000;
+    let leaf = std::arch::x86_64::__cpuid(HYPERVISOR);
+    let name: Vec<u8> = [leaf.ebx, leaf.ecx, leaf.edx]
+        .iter()
+        .flat_map(|part| part.to_le_bytes())
+        .collect();
+    name == b"TCGTCGTCGTCG"
+}

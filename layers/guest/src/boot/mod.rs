@@ -36,6 +36,9 @@ use modules::{Folder, Kinds, Loader, ModulesError};
 use mounts::MountError;
 use verity::{Device, VerityError};
 
+/// SHA-256 in vector instructions, for dm-verity.
+const SHA256: &str = "sha256_ssse3";
+
 /// Between two repetitions of why the guest does not serve.
 const REPEAT: Duration = Duration::from_secs(30);
 /// Until the power goes off after a failure, if it is to.
@@ -242,7 +245,12 @@ impl Guest {
         }
         std::thread::scope(|scope| {
             // Signatures are checked per module: two processors, half the time.
-            scope.spawn(|| loader.load_always());
+            scope.spawn(|| {
+                if !crate::sys::emulated_processor() {
+                    loader.load(SHA256);
+                }
+                loader.load_always();
+            });
             loader.load_present(Path::new("/sys"), Kinds::Urgent);
         });
         self.phases.mark("modules");
