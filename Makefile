@@ -32,6 +32,8 @@ export STANDBY_CADDY := $(ROOT)/$(CADDY)
 export STANDBY_PACKAGES := $(ROOT)/target/packages
 export STANDBY_FIXTURES := $(ROOT)/$(FIXTURES)
 export STANDBY_GUEST := $(ROOT)/$(GUEST)
+# Snapshots are compared, never rewritten.
+export INSTA_UPDATE := no
 
 .PHONY: demo test check bench kit kit-packages docs build build-packages demo-packages \
 	test-packages fixtures clean FORCE
