@@ -112,7 +112,7 @@ demo: $(BIN) target/kit/cloud $(FIXTURES)/links/.done
 	@examples/demo.sh $(BIN) $(FIXTURES)/links target/demo
 
 test: test-packages demo-packages $(BIN) $(GUEST) fixtures
-	cargo test --release --locked --workspace -- --test-threads 2
+	cargo test --release --locked --workspace --no-fail-fast -- --test-threads 2
 
 check: build-packages
 	cargo fmt --all --check

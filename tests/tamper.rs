@@ -376,12 +376,12 @@ fn no_signature() {
     place.write(unsigned, tar_of(&without_signature(&place)));
     // It is whole but for the signature.
     place.standby(&format!("inspect {unsigned}")).ok();
-    refused(&place, unsigned).says(&["not signed", "keys/signer.cert.pgp", "hint:"]);
+    refused(&place, unsigned).says(&["unsigned", "index.json", "hint:"]);
     place
         .standby(&format!(
             "disk {unsigned} --trust keys/signer.cert.pgp -o out/unsigned.raw"
         ))
-        .fails(3, &["not signed"]);
+        .fails(3, &["unsigned"]);
     assert!(!place.at("out/unsigned.raw").exists());
 }
 
