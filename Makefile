@@ -119,7 +119,7 @@ check: build-packages
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || cargo install -q --locked cargo-deny@0.20.2
 	cargo deny --locked check bans licenses sources
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 
 bench: test-packages demo-packages $(BIN) fixtures
 	@benches/run.sh $(BIN) $(FIXTURES)/links target/bench

@@ -112,7 +112,7 @@ fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
-/// Reads an archive of the form that [`write`] makes.
+/// Reads an archive of the form that [`write()`] makes.
 pub fn read(archive: &[u8]) -> Result<Vec<Entry<'_>>, CpioError> {
     let mut reader = Reader { archive, at: 0 };
     let mut entries = Vec::new();

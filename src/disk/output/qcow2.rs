@@ -204,7 +204,7 @@ fn fill<S: Source + ?Sized>(disk: &S, at: u64, buffer: &mut Vec<u8>) -> Result<(
     Ok(())
 }
 
-/// A qcow2 file as the disk that it holds. Only what [`write`] makes is read:
+/// A qcow2 file as the disk that it holds. Only what [`write()`] makes is read:
 /// no backing file, encryption, snapshot, compression or newer feature.
 #[derive(Debug)]
 pub struct Qcow2<S> {
