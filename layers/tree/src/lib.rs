@@ -2,7 +2,7 @@
 //!
 //! A [`Tree`] is an arena of [`Node`]s. Directory entries map names to node
 //! numbers, so a hard link is simply two names with one number. File contents
-//! stay where they were read to: a node holds an [`Extent`] of a [`Store`],
+//! stay where they were read to: a node holds an [`Extent`] of a store ([`Stores`]),
 //! never the bytes of a large file.
 
 mod dump;
