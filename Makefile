@@ -13,7 +13,7 @@ MAKEFLAGS += --no-print-directory
 ROOT := $(CURDIR)
 TRIPLE := x86_64-unknown-linux-gnu
 BIN := target/$(TRIPLE)/release/standby
-GUEST := target/$(TRIPLE)/guest/standby-guest
+GUEST := target/$(TRIPLE)/release/standby-guest
 CADDY := target/tools/caddy
 FIXTURES := target/fixtures
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -40,12 +40,14 @@ export INSTA_UPDATE := no
 
 build: $(BIN) $(GUEST)
 
-# Cargo knows what is out of date.
-$(BIN): build-packages FORCE
-	cargo build --release --locked -p standby
+# Cargo knows what is out of date. `make test` lets it build the tests with the
+# programs at once: what tests depend on changes features, and all would be
+# built twice.
+COMPILE = cargo build --release --locked -p standby -p standby-guest
+test: COMPILE = cargo test --release --locked --workspace --no-run
 
-$(GUEST): build-packages FORCE
-	cargo build --profile guest --locked -p standby-guest
+$(BIN) $(GUEST) &: build-packages FORCE
+	$(COMPILE)
 
 FORCE:
 
@@ -108,18 +110,18 @@ $(FIXTURES)/%/.done: $(CADDY) $(wildcard examples/links/* examples/tiny/*)
 	ln -sfn $(ROOT)/target/kit/cloud $(FIXTURES)/$*/kit
 	@touch $@
 
-demo: $(BIN) target/kit/cloud $(FIXTURES)/links/.done
+demo: target/kit/cloud $(FIXTURES)/links/.done
 	@examples/demo.sh $(BIN) $(FIXTURES)/links target/demo
 
-test: test-packages demo-packages $(BIN) $(GUEST) fixtures
+test: test-packages demo-packages fixtures
 	cargo test --release --locked --workspace --no-fail-fast -- --test-threads 2
 
 check: build-packages
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || cargo install -q --locked cargo-deny@0.20.2
 	cargo deny --locked check bans licenses sources
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
 
 bench: test-packages demo-packages $(BIN) fixtures
 	@benches/run.sh $(BIN) $(FIXTURES)/links target/bench

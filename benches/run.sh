@@ -47,8 +47,13 @@ bound() {
 
 # turn NAME COMMAND: runs it once, and adds its seconds to NAME's, its
 # processors' to NAME-cpu's (which other work on the machine disturbs less).
+# What an earlier turn has written is removed before, by nobody's clock.
 turn() {
     local file=$out/times/$1
+    case $1 in
+        build*) rm -rf "$out/build" ;;
+        pipeline) rm -rf "$out/peer" ;;
+    esac
     hyperfine --style none --runs 1 --export-json "$file.json" "$2" >"$file.log" 2>&1 \
         || { echo "run.sh: failed: $2" >&2; cat "$file.log" >&2; exit 1; }
     jq '.results[0].times[0]' "$file.json" >>"$file"

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use cli::Place;
-use machine::{Bus, Firmware, Machine};
+use machine::{Bus, Machine, Start};
 use serde_json::Value;
 
 struct Built {
@@ -39,19 +39,22 @@ fn built() -> &'static Built {
     })
 }
 
+fn start(name: &str, disk: &Path, firmware: Start<'_>, bus: Bus) -> Machine {
+    let folder = built().place.at(name);
+    Machine::start(&folder, disk, firmware, bus, "tiny.example.org")
+}
+
 /// Boots, asks for a file of the snapshot through TLS, and looks at the state.
-fn serves(name: &str, firmware: Firmware, bus: Bus) {
+fn serves(name: &str, firmware: Start<'_>, bus: Bus) {
     let built = built();
-    let mut machine = Machine::start(&built.place.at(name), &built.disk, firmware, bus);
-    let body = machine.fetch_until("tiny.example.org", "/", |body| {
-        body.contains("last known good")
-    });
+    let mut machine = start(name, &built.disk, firmware, bus);
+    let body = machine.fetch_until("/", |body| body.contains("last known good"));
     assert_eq!(body.trim(), "last known good");
     let serving = |body: &str| {
         let state: Value = serde_json::from_str(body).unwrap_or_default();
         state["status"] == "serving"
     };
-    let state = machine.fetch_until("tiny.example.org", "/-/standby", serving);
+    let state = machine.fetch_until("/-/standby", serving);
     let state: Value = serde_json::from_str(&state).unwrap();
     assert_eq!(state["service"], "tiny");
     assert_eq!(state["version"], "1.0.0");
@@ -81,22 +84,22 @@ fn serves(name: &str, firmware: Firmware, bus: Bus) {
 
 #[test]
 fn bios_virtio_blk() {
-    serves("bios-blk", Firmware::Bios, Bus::Blk);
+    serves("bios-blk", Start::Bios, Bus::Blk);
 }
 
 #[test]
 fn bios_virtio_scsi() {
-    serves("bios-scsi", Firmware::Bios, Bus::Scsi);
+    serves("bios-scsi", Start::Bios, Bus::Scsi);
 }
 
 #[test]
 fn uefi_virtio_blk() {
-    serves("uefi-blk", Firmware::Uefi, Bus::Blk);
+    serves("uefi-blk", Start::Uefi, Bus::Blk);
 }
 
 #[test]
 fn uefi_virtio_scsi() {
-    serves("uefi-scsi", Firmware::Uefi, Bus::Scsi);
+    serves("uefi-scsi", Start::Uefi, Bus::Scsi);
 }
 
 /// The first bytes of partition 3, by sfdisk.
@@ -135,14 +138,9 @@ fn damaged(name: &str, at: u64) -> PathBuf {
 #[test]
 fn a_flipped_byte_of_the_superblock_is_refused() {
     let disk = damaged("superblock", 1024);
-    let machine = Machine::start(
-        &built().place.at("superblock"),
-        &disk,
-        Firmware::Bios,
-        Bus::Blk,
-    );
-    machine.console_until("DOES NOT SERVE");
-    assert!(!machine.answers(), "it serves a damaged root");
+    let mut machine = start("superblock", &disk, Start::Bios, Bus::Blk);
+    machine.wait_for("DOES NOT SERVE");
+    assert!(machine.fetch("/").is_none(), "it serves a damaged root");
 }
 
 #[test]
@@ -156,12 +154,7 @@ fn a_flipped_byte_of_a_served_program_is_refused() {
         .as_u64()
         .unwrap();
     let disk = damaged("program", size / 2);
-    let machine = Machine::start(
-        &built().place.at("program"),
-        &disk,
-        Firmware::Bios,
-        Bus::Blk,
-    );
-    machine.console_until("DOES NOT SERVE: the root partition is damaged");
-    assert!(!machine.answers(), "it serves a damaged root");
+    let mut machine = start("program", &disk, Start::Bios, Bus::Blk);
+    machine.wait_for("DOES NOT SERVE: the root partition is damaged");
+    assert!(machine.fetch("/").is_none(), "it serves a damaged root");
 }

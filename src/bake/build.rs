@@ -6,19 +6,22 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use standby_contract::service::ServiceTable;
-use standby_runtime::{Container, FrontSettings, RuntimeError, Settings, Warning};
+use standby_runtime::{Container, FrontSettings, Settings, Warning};
 use standby_tree::Stores;
 
-use crate::bake::compose::{ComposeError, Trees};
-use crate::bake::decode::DecodeError;
-use crate::bake::gather::{Part, Sources, gather, unpack_part};
+use crate::bake::compose::Trees;
+use crate::bake::decode::Decoded;
+use crate::bake::error::BakeError;
+use crate::bake::front::Front;
+use crate::bake::gather::{Part, Sources, Unpacking, gather};
 use crate::bake::growing::Growing;
 use crate::bake::kit::BootKit;
 use crate::bake::machine::{Machine, Probe};
-use crate::bake::root::{Root, RootError};
+use crate::bake::root::Root;
+use crate::bake::workshop::Workshop;
 use crate::bundle::component::Component;
 use crate::bundle::statement::{Disk as DiskFacts, Listed, Service, Statement, VERSION};
-use crate::disk::image::{Choices, Disk, DiskError, Identity};
+use crate::disk::image::{Choices, Disk, Identity};
 use crate::disk::output::Raw;
 use crate::disk::verity::Verity;
 use crate::oci::image::Layer;
@@ -28,12 +31,14 @@ use crate::oci::{Digest, Image, OciError};
 pub const MOST_UNPACKED: u64 = 1 << 40;
 
 /// Makes the front's image.
-pub type MakeFront = Box<dyn FnOnce() -> Result<Image, BuildError> + Send>;
-/// Makes the snapshot's component and layer; it refers to the runtime.
+pub type MakeFront = Box<dyn FnOnce(&Workshop<'_>) -> Result<Front, BakeError> + Send>;
+/// The snapshot's component, its layer and what that holds.
+pub type MadeSnapshot = (Component, Layer, Decoded);
+/// Makes the snapshot, which refers to the runtime.
 pub type MakeSnapshot =
-    Box<dyn FnOnce(&Component) -> Result<(Component, Layer), BuildError> + Send>;
+    Box<dyn FnOnce(&Workshop<'_>, &Component) -> Result<MadeSnapshot, BakeError> + Send>;
 /// Signs the statement: a packet for each signature.
-pub type Sign<'a> = dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, BuildError> + Sync + 'a;
+pub type Sign<'a> = dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, BakeError> + Sync + 'a;
 
 /// All that a build is made of; nothing else flows in.
 pub struct Inputs {
@@ -92,63 +97,8 @@ pub struct Built {
     pub warnings: Vec<Warning>,
 }
 
-/// Why nothing came of it.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// A layer.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// An image or a document of one.
-    #[error(transparent)]
-    Oci(#[from] OciError),
-    /// The runtime's configuration.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
-    /// The trees.
-    #[error(transparent)]
-    Compose(#[from] ComposeError),
-    /// The root file system.
-    #[error(transparent)]
-    Root(#[from] RootError),
-    /// The disk.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The statement.
-    #[error("cannot write the statement")]
-    Statement(#[source] serde_json::Error),
-    /// An output.
-    #[error("cannot write {what}")]
-    Write {
-        /// Which.
-        what: &'static str,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// An input of the caller's own making.
-    #[error("{what}")]
-    Input {
-        /// Which.
-        what: String,
-        /// Why not.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-impl BuildError {
-    /// An input that could not be used.
-    pub fn input(
-        what: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        BuildError::Input {
-            what: what.into(),
-            source: source.into(),
-        }
-    }
-}
-
 /// Builds the bundle and the disk.
-pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
+pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
     let stores = Mutex::new(Stores::new());
     let mut bundle = Growing::new(Arc::clone(&tools.bundle));
     let table = inputs.table;
@@ -180,7 +130,13 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
         probes: &inputs.probes,
     };
     let (component, layer) = machine.component(&gathered.runtime.component.as_subject())?;
-    let machine = unpack_part(component, vec![layer], None, &mut bundle, tools, &stores)?;
+    let machine = Unpacking {
+        component,
+        config: None,
+        layers: vec![layer],
+        last: None,
+    };
+    let machine = machine.run(&mut bundle, tools, &stores)?;
 
     let (runtime, runtime_tree) = gathered.runtime.split();
     let (front, front_tree) = gathered.front.split();
@@ -206,7 +162,16 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
     let root = Root::plan(&tree, stores, &components)?;
     drop(tree);
     let disk = Disk::plan(inputs.kit.parts, inputs.choices.clone(), root.size())?;
-    let (raw, verity) = seal(&root, &disk, tools)?;
+    let (raw, verity) = std::thread::scope(|scope| {
+        // What there is of the bundle goes to the medium meanwhile.
+        let writing = scope.spawn(|| tools.bundle.sync_data());
+        let sealed = seal(&root, &disk, tools);
+        let written = writing
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        written.map_err(BakeError::write("the bundle"))?;
+        sealed
+    })?;
     let statement = Statement {
         standby_bundle: VERSION,
         service,
@@ -226,7 +191,7 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BuildError> {
     };
     let runtime = components.first().map(Component::as_subject);
     let runtime = runtime.ok_or_else(|| OciError::invalid("the bundle", "no runtime"))?;
-    let bytes = statement.to_bytes().map_err(BuildError::Statement)?;
+    let bytes = statement.to_bytes().map_err(BakeError::Statement)?;
     let digest = Digest::of(&bytes);
     let bundle_size = bundle.finish(&bytes, &runtime, &(tools.sign)(&bytes)?)?;
     let identity = Identity {
@@ -254,7 +219,7 @@ fn containers(
     settings: &Settings,
     front_settings: &FrontSettings,
     stores: &Mutex<Stores>,
-) -> Result<[Container; 2], BuildError> {
+) -> Result<[Container; 2], BakeError> {
     let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
     let config = |part: &Part| {
         let missing = || OciError::invalid(part.component.role.word(), "it is not an image");
@@ -267,13 +232,10 @@ fn containers(
 }
 
 /// Writes the root file system to its place on the disk while it is hashed.
-fn seal(root: &Root, disk: &Disk, tools: &Tools<'_>) -> Result<(Raw, Verity), BuildError> {
+fn seal(root: &Root, disk: &Disk, tools: &Tools<'_>) -> Result<(Raw, Verity), BakeError> {
     let layout = disk.layout();
     let raw =
-        crate::bake::sparse(tools.disk, layout.length).map_err(|source| BuildError::Write {
-            what: "the disk",
-            source,
-        })?;
+        crate::bake::sparse(tools.disk, layout.length).map_err(BakeError::write("the disk"))?;
     let at = layout.root.offset;
     let emit = |offset: u64, bytes: &[u8]| crate::bake::put(&raw, at + offset, bytes);
     let verity = root.seal(tools.threads, emit)?;

@@ -33,6 +33,22 @@ pub struct Decoded {
     pub size: u64,
 }
 
+impl Decoded {
+    /// A layer that was read while it was made.
+    pub(super) fn new(
+        layer: Result<layer::Layer, LayerError>,
+        digest: Digest,
+        size: u64,
+    ) -> Result<Self, DecodeError> {
+        let layer = layer.map_err(|source| DecodeError::Layer { digest, source })?;
+        Ok(Decoded {
+            layer,
+            digest,
+            size,
+        })
+    }
+}
+
 /// Why layers could not be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {

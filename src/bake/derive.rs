@@ -8,79 +8,20 @@ use std::sync::{Mutex, PoisonError};
 use oci_spec::image::ImageManifest;
 use standby_tree::{Stores, Tree};
 
-use crate::bake::compose::{ComposeError, Trees};
-use crate::bake::decode::{DecodeError, Job, decode, stack};
-use crate::bake::kit::{BootKit, BootKitError};
-use crate::bake::root::{Root, RootError};
+use crate::bake::compose::Trees;
+use crate::bake::decode::{Job, decode, stack};
+use crate::bake::error::BakeError;
+use crate::bake::kit::BootKit;
+use crate::bake::root::Root;
 use crate::bundle::Role;
 use crate::bundle::component::Component;
 use crate::bundle::statement::Listed;
 use crate::bundle::verify::Bundle;
-use crate::disk::image::{Choices, Disk, DiskError, Identity};
+use crate::disk::image::{Choices, Disk, Identity};
 use crate::oci::digest::hex;
 use crate::oci::image::Layer;
 use crate::oci::layout::parse;
 use crate::oci::{OciError, media};
-
-/// Why a disk could not be derived.
-#[derive(Debug, thiserror::Error)]
-pub enum DeriveError {
-    /// A layer does not unpack to what was signed.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// A component is not of its form.
-    #[error(transparent)]
-    Oci(#[from] OciError),
-    /// The boot kit is not of its form.
-    #[error(transparent)]
-    Kit(#[from] BootKitError),
-    /// The trees do not fit together.
-    #[error(transparent)]
-    Compose(#[from] ComposeError),
-    /// The root file system.
-    #[error(transparent)]
-    Root(#[from] RootError),
-    /// The disk.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The output.
-    #[error("cannot write the disk")]
-    Write(#[source] io::Error),
-    /// A size that was signed is not what came out.
-    #[error("the {role} unpacks to {found} bytes, the statement says {signed}")]
-    Size {
-        /// Which component.
-        role: Role,
-        /// What came out.
-        found: u64,
-        /// What was signed.
-        signed: u64,
-    },
-    /// The root hash that was signed is not what came out.
-    #[error("the disk's root hash is {found}, the statement says {signed}")]
-    RootHash {
-        /// What came out.
-        found: String,
-        /// What was signed.
-        signed: String,
-    },
-}
-
-impl DeriveError {
-    /// Whether the machine is at fault, not the bundle.
-    pub fn is_environment(&self) -> bool {
-        match self {
-            DeriveError::Write(_)
-            | DeriveError::Decode(DecodeError::Scratch(_))
-            | DeriveError::Disk(DiskError::Write { .. })
-            | DeriveError::Root(RootError::Verity(_)) => true,
-            DeriveError::Oci(error) | DeriveError::Decode(DecodeError::Oci(error)) => {
-                matches!(error, OciError::Io { .. })
-            }
-            _ => false,
-        }
-    }
-}
 
 /// Derives the disk of a bundle and checks everything that was signed of it on
 /// the way: sizes, diff IDs, root hash. With `disk` none, only checks. The
@@ -91,9 +32,9 @@ pub fn derive(
     scratch: &(dyn Fn() -> io::Result<File> + Sync),
     done: &(dyn Fn(u64) + Sync),
     disk_file: Option<&File>,
-) -> Result<(), DeriveError> {
+) -> Result<(), BakeError> {
     let stores = Mutex::new(Stores::new());
-    let part = |role: Role| -> Result<(&Component, &Listed), DeriveError> {
+    let part = |role: Role| -> Result<(&Component, &Listed), BakeError> {
         let listed = bundle
             .statement
             .components
@@ -125,7 +66,7 @@ pub fn derive(
         let own: Vec<_> = decoded.by_ref().take(layers.len()).collect();
         let (found, signed) = (own.iter().map(|d| d.size).sum(), signed_size(bundle, *role));
         if found != signed {
-            return Err(DeriveError::Size {
+            return Err(BakeError::Size {
                 role: *role,
                 found,
                 signed,
@@ -141,7 +82,7 @@ pub fn derive(
     let kit = BootKit::read(kit)?;
     if kit.size != listed.unpacked_size {
         let signed = listed.unpacked_size;
-        return Err(DeriveError::Size {
+        return Err(BakeError::Size {
             role: Role::Kit,
             found: kit.size,
             signed,
@@ -173,13 +114,13 @@ fn write(
     disk: &Disk,
     threads: NonZeroUsize,
     file: Option<&File>,
-) -> Result<(), DeriveError> {
+) -> Result<(), BakeError> {
     let layout = disk.layout();
     let signed = &bundle.statement.disk;
     let raw = file
         .map(|file| crate::bake::sparse(file, layout.length))
         .transpose();
-    let raw = raw.map_err(DeriveError::Write)?;
+    let raw = raw.map_err(BakeError::write("the disk"))?;
     let put = |offset: u64, bytes: &[u8]| match &raw {
         Some(raw) => crate::bake::put(raw, offset, bytes),
         None => Ok(()),
@@ -189,7 +130,7 @@ fn write(
     let found = hex(verity.root_hash());
     if found != signed.root_hash || root.size() != signed.root_size || layout.length != signed.size
     {
-        return Err(DeriveError::RootHash {
+        return Err(BakeError::RootHash {
             found,
             signed: signed.root_hash.clone(),
         });
@@ -201,7 +142,7 @@ fn write(
     Ok(disk.finish(&identity, verity.hash_partition(), &put)?)
 }
 
-fn compose(trees: Vec<Tree>, stores: &Stores) -> Result<Tree, DeriveError> {
+fn compose(trees: Vec<Tree>, stores: &Stores) -> Result<Tree, BakeError> {
     let Ok([runtime, front, snapshot, machine]) = <[Tree; 4]>::try_from(trees) else {
         return Err(OciError::invalid("the bundle", "it does not have four trees").into());
     };

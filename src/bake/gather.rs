@@ -7,9 +7,12 @@ use std::sync::Mutex;
 use oci_spec::image::ImageConfiguration;
 use standby_tree::{Stores, Tree};
 
-use crate::bake::build::{BuildError, MOST_UNPACKED, MakeFront, MakeSnapshot, Tools};
+use crate::bake::build::{MOST_UNPACKED, MakeFront, MakeSnapshot, Tools};
 use crate::bake::decode::{DecodeError, Decoded, Job, decode, stack};
+use crate::bake::error::BakeError;
+use crate::bake::front::Front;
 use crate::bake::growing::Growing;
+use crate::bake::workshop::Workshop;
 use crate::bundle::component::{Component, Role};
 use crate::bundle::statement::Listed;
 use crate::oci::image::Layer;
@@ -88,7 +91,7 @@ pub fn gather(
     bundle: &mut Growing,
     tools: &Tools<'_>,
     stores: &Mutex<Stores>,
-) -> Result<Gathered, BuildError> {
+) -> Result<Gathered, BakeError> {
     let [runtime_name, front_name] = sources.names;
     let Image { layers, .. } = &sources.runtime;
     let component = Component::from_image(Role::Runtime, runtime_name, &sources.runtime);
@@ -107,13 +110,27 @@ pub fn gather(
         let decoding = scope.spawn(|| run(&runtime_jobs));
         let others = (|| {
             bundle.component(sources.kit, &[])?;
-            let front = (sources.make_front)()?;
-            let image = Component::from_image(Role::Front, front_name, &front);
-            let config = Some(front.config);
-            let front = unpack_part(image, front.layers, config, bundle, tools, stores)?;
-            let (snapshot, layer) = (sources.make_snapshot)(&component)?;
-            let snapshot = unpack_part(snapshot, vec![layer], None, bundle, tools, stores)?;
-            Ok::<_, BuildError>((front, snapshot))
+            let workshop = Workshop {
+                scratch: tools.scratch,
+                stores,
+            };
+            let Front { image, last } = (sources.make_front)(&workshop)?;
+            let front = Unpacking {
+                component: Component::from_image(Role::Front, front_name, &image),
+                config: Some(image.config),
+                layers: image.layers,
+                last: Some(last),
+            };
+            let front = front.run(bundle, tools, stores)?;
+            let (component, layer, last) = (sources.make_snapshot)(&workshop, &component)?;
+            let snapshot = Unpacking {
+                component,
+                config: None,
+                layers: vec![layer],
+                last: Some(last),
+            };
+            let snapshot = snapshot.run(bundle, tools, stores)?;
+            Ok::<_, BakeError>((front, snapshot))
         })();
         let joined = decoding
             .join()
@@ -123,7 +140,7 @@ pub fn gather(
     let config = Some(sources.runtime.config.clone());
     let runtime = decoded
         .and_then(|decoded| Part::new(component, layers, config, decoded))
-        .map_err(|error| BuildError::input(sources.runtime_origin, error))?;
+        .map_err(|error| BakeError::input(sources.runtime_origin, error))?;
     let (front, snapshot) = others?;
     Ok(Gathered {
         runtime,
@@ -132,27 +149,46 @@ pub fn gather(
     })
 }
 
-/// Appends a component to the bundle and unpacks it on the way.
-pub fn unpack_part(
-    component: Component,
-    layers: Vec<Layer>,
-    config: Option<ImageConfiguration>,
-    bundle: &mut Growing,
-    tools: &Tools<'_>,
-    stores: &Mutex<Stores>,
-) -> Result<Part, BuildError> {
-    let places = bundle.component(&component, &layers)?;
-    let file = bundle.file();
-    let jobs = jobs(&layers, places, &file);
-    let decoded = decode(
-        &jobs,
-        tools.threads.get(),
-        tools.scratch,
-        tools.progress,
-        stores,
-    )?;
-    drop(jobs);
-    Ok(Part::new(component, &layers, config, decoded)?)
+/// A component on its way into the bundle.
+#[derive(Debug)]
+pub struct Unpacking {
+    /// As the bundle will have it.
+    pub component: Component,
+    /// Its configuration, if it is an image.
+    pub config: Option<ImageConfiguration>,
+    /// Its layers, lowest first.
+    pub layers: Vec<Layer>,
+    /// The last of them, if it was read while it was made.
+    pub last: Option<Decoded>,
+}
+
+impl Unpacking {
+    /// Appends the component to the bundle and unpacks it on the way.
+    pub fn run(
+        self,
+        bundle: &mut Growing,
+        tools: &Tools<'_>,
+        stores: &Mutex<Stores>,
+    ) -> Result<Part, BakeError> {
+        let unknown = self.layers.len() - usize::from(self.last.is_some()).min(self.layers.len());
+        let unknown = self.layers.get(..unknown).unwrap_or_default();
+        let places = bundle.component(&self.component, unknown)?;
+        let file = bundle.file();
+        let mut decoded = decode(
+            &jobs(unknown, places, &file),
+            tools.threads.get(),
+            tools.scratch,
+            tools.progress,
+            stores,
+        )?;
+        decoded.extend(self.last);
+        Ok(Part::new(
+            self.component,
+            &self.layers,
+            self.config,
+            decoded,
+        )?)
+    }
 }
 
 /// Jobs for layers, each copied once, to where the bundle has its place.

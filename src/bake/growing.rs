@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use crate::bake::build::BuildError;
+use crate::bake::error::BakeError;
 use crate::bundle::archive::Writer;
 use crate::bundle::component::{Component, Subject};
 use crate::bundle::contents::Contents;
@@ -43,7 +43,7 @@ impl Growing {
         &mut self,
         component: &Component,
         later: &[Layer],
-    ) -> Result<HashMap<Digest, u64>, BuildError> {
+    ) -> Result<HashMap<Digest, u64>, BakeError> {
         self.contents.component(component)?;
         let mut places = HashMap::new();
         for item in self.contents.take() {
@@ -64,7 +64,7 @@ impl Growing {
         statement: &[u8],
         runtime: &Subject,
         signatures: &[Vec<u8>],
-    ) -> Result<u64, BuildError> {
+    ) -> Result<u64, BakeError> {
         self.contents.statement(statement, runtime)?;
         for packet in signatures {
             self.contents.signature(packet)?;
@@ -77,9 +77,6 @@ impl Growing {
     }
 }
 
-fn failed(source: io::Error) -> BuildError {
-    BuildError::Write {
-        what: "the bundle",
-        source,
-    }
+fn failed(source: io::Error) -> BakeError {
+    BakeError::write("the bundle")(source)
 }

@@ -1,5 +1,7 @@
 //! The boot kit's parts, verified, for the disk.
 
+use std::sync::Arc;
+
 use standby_boot::kit::{self, Kit, KitError};
 
 use crate::bundle::component::{Component, Role};
@@ -63,11 +65,22 @@ impl BootKit {
             let blob = found
                 .map(|(_, blob)| blob.clone())
                 .ok_or(OciError::MissingBlob(digest));
-            blob.and_then(|blob| blob.read_verified(&digest, wanted.size))
-                .map_err(std::io::Error::other)
+            let blob = blob.map_err(std::io::Error::other)?;
+            // Hashed by the kit's own reader, which also names the part.
+            blob.read_all(wanted.size)
         })?;
-        let config = kit::Manifest::parse(&kit.manifest)?.config(&kit.config)?;
-        let part = |role| kit.part(role).to_vec();
+        let listed = kit::Manifest::parse(&kit.manifest)?;
+        let config = listed.config(&kit.config)?;
+        let size = kit.parts.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let held: Vec<(kit::Role, Arc<[u8]>)> = kit
+            .parts
+            .into_iter()
+            .map(|(role, bytes)| (role, bytes.into()))
+            .collect();
+        let part = |wanted| {
+            let found = held.iter().find(|(role, _)| *role == wanted);
+            found.map_or_else(|| Arc::from([]), |(_, bytes)| Arc::clone(bytes))
+        };
         let parts = BootParts {
             kernel: part(kit::Role::Kernel),
             kernel_release: config.kernel_release,
@@ -76,11 +89,14 @@ impl BootKit {
             boot_image: part(kit::Role::BiosBoot),
             core_image: part(kit::Role::BiosCore),
         };
-        let size = kit.parts.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        let held = std::iter::once(kit.config).chain(kit.parts.into_iter().map(|(_, bytes)| bytes));
-        let blobs = held
-            .map(|bytes| (Digest::of(&bytes), Blob::in_memory(bytes)))
-            .collect();
+        // Loading has hashed them.
+        let digest = |blob: &kit::Blob| Digest::from_bytes(blob.sha256);
+        let first = (digest(&listed.config), Blob::in_memory(kit.config));
+        let others = listed
+            .parts
+            .iter()
+            .map(|(role, blob)| (digest(blob), Blob::in_memory(part(*role))));
+        let blobs = std::iter::once(first).chain(others).collect();
         let component = Component {
             role: Role::Kit,
             name: None,

@@ -13,12 +13,14 @@ pub mod build;
 pub mod compose;
 pub mod decode;
 pub mod derive;
+pub mod error;
 pub mod front;
 pub mod gather;
 pub mod growing;
 pub mod kit;
 pub mod machine;
 pub mod root;
+pub mod workshop;
 
 use std::fs::File;
 use std::io;

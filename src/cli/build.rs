@@ -14,15 +14,17 @@ use standby_front::validate;
 use standby_keys::SignerKey;
 use standby_snapshot::Snapshot;
 
-use crate::bake::build::{BuildError, Built, Inputs, Tools, build};
-use crate::bake::front::{FrontFiles, compressed, from_binary, over_image};
+use crate::bake::build::{Built, Inputs, MadeSnapshot, Tools, build};
+use crate::bake::error::BakeError;
+use crate::bake::front::{FrontFiles, from_binary, over_image};
 use crate::bake::kit::BootKit;
 use crate::bake::machine::Probe;
+use crate::bake::workshop::Workshop;
 use crate::bundle::component::{ArtifactLayer, Component, Role, SNAPSHOT};
 use crate::cli::disk::{Format, convert};
 use crate::cli::keys::make_folder;
 use crate::cli::open::{open_image, open_layout};
-use crate::cli::output::{Output, refuse_existing, scratch};
+use crate::cli::output::{Output, commit_all, refuse_existing, scratch};
 use crate::cli::signer::SignerArgs;
 use crate::disk::image::Choices;
 use crate::error::{Failure, IoContext, Kind, Result};
@@ -123,7 +125,7 @@ impl BuildArgs {
                 let packet = key.sign_detached(statement, now, false);
                 packet
                     .map(|p| vec![p])
-                    .map_err(|e| BuildError::input("cannot sign", e))
+                    .map_err(|e| BakeError::input("cannot sign", e))
             },
         };
         let (checked, built) = std::thread::scope(|scope| {
@@ -133,12 +135,7 @@ impl BuildArgs {
             };
             let checking = scope.spawn(check);
             let built = build(inputs, &tools);
-            (
-                checking
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                built,
-            )
+            (joined(checking), built)
         });
         drop(bar);
         checked?;
@@ -174,9 +171,7 @@ impl BuildArgs {
         (&**signature_file.file())
             .write_all(&signature)
             .because("cannot write SHA256SUMS.asc")?;
-        for output in [bundle, disk, sums_file, signature_file] {
-            output.commit()?;
-        }
+        commit_all([bundle, disk, sums_file, signature_file])?;
         let statement = &built.statement;
         ui.value(&json!({
             "bundle": targets.bundle, "bundle_size": built.bundle_size,
@@ -271,7 +266,7 @@ impl BuildArgs {
         let front = plan.front_settings(&caddy.program()?);
         let mut table = plan.service_table(created, taken, Some(signer(key, created)));
         table.sequence = self.sequence.unwrap_or(table.sequence);
-        let (folder, owner) = (self.output.clone(), plan.snapshot.owner);
+        let owner = plan.snapshot.owner;
         Ok(Inputs {
             expires: plan
                 .service
@@ -293,12 +288,12 @@ impl BuildArgs {
                 mbr_active: plan.boot.mbr_active,
                 title: crate::bake::derive::title(&table.name, &table.version),
             },
-            make_front: Box::new({
-                let (folder, architecture) = (folder.clone(), platform.architecture);
-                move || make_front(caddy, &architecture, &files, &folder)
+            make_front: Box::new(move |workshop| match caddy {
+                Caddy::Binary(file) => from_binary(file, &platform.architecture, &files, workshop),
+                Caddy::Image(image) => over_image(*image, &files, workshop),
             }),
-            make_snapshot: Box::new(move |runtime| {
-                make_snapshot(&snapshot, owner, taken.seconds(), &folder, runtime)
+            make_snapshot: Box::new(move |workshop, runtime| {
+                make_snapshot(&snapshot, owner, taken.seconds(), workshop, runtime)
             }),
             table,
         })
@@ -486,34 +481,14 @@ fn check_caddyfile(plan: &Plan, base: &Path, caddyfile: &[u8]) -> Result {
     })
 }
 
-fn make_front(
-    caddy: Caddy,
-    architecture: &str,
-    files: &FrontFiles,
-    folder: &Path,
-) -> std::result::Result<Image, BuildError> {
-    let scratch = scratch(folder).map_err(|source| BuildError::Write {
-        what: "a temporary file",
-        source,
-    })?;
-    match caddy {
-        Caddy::Binary(file) => from_binary(file, architecture, files, scratch),
-        Caddy::Image(image) => over_image(*image, files, scratch),
-    }
-}
-
 fn make_snapshot(
     snapshot: &Snapshot,
     owner: (u32, u32),
     taken: u64,
-    folder: &Path,
+    workshop: &Workshop<'_>,
     runtime: &Component,
-) -> std::result::Result<(Component, crate::oci::image::Layer), BuildError> {
-    let scratch = scratch(folder).map_err(|source| BuildError::Write {
-        what: "a temporary file",
-        source,
-    })?;
-    let layer = compressed(scratch, |mut out| {
+) -> std::result::Result<MadeSnapshot, BakeError> {
+    let (layer, held) = workshop.layer(|mut out| {
         snapshot
             .write(&mut out, owner, taken)
             .map_err(std::io::Error::other)
@@ -523,34 +498,33 @@ fn make_snapshot(
         digest: layer.digest,
         blob: layer.blob.clone(),
     };
-    let component = Component::artifact(
-        Role::Snapshot,
-        SNAPSHOT,
-        vec![listed],
-        &runtime.as_subject(),
-    )?;
-    Ok((component, layer))
+    let subject = runtime.as_subject();
+    let component = Component::artifact(Role::Snapshot, SNAPSHOT, vec![listed], &subject)?;
+    Ok((component, layer, held))
 }
 
-/// SHA256SUMS of files that do not have their names yet, hashed side by side.
+/// SHA256SUMS of files that do not have their names yet, hashed side by side
+/// while they go to the medium.
 fn sums(outputs: &[&Output]) -> Result<String> {
     let digests: Vec<std::io::Result<Digest>> = std::thread::scope(|scope| {
         let running: Vec<_> = outputs
             .iter()
             .map(|output| {
                 let file = Arc::clone(output.file());
-                scope.spawn(move || {
+                let hashing = scope.spawn(move || {
                     let len = file.metadata()?.len();
                     crate::oci::Blob::in_file(file, 0, len).digest()
-                })
+                });
+                (hashing, scope.spawn(|| output.file().sync_all()))
             })
             .collect();
-        let join = |handle: std::thread::ScopedJoinHandle<'_, _>| {
-            handle
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        running.into_iter().map(join).collect()
+        running
+            .into_iter()
+            .map(|(hashing, writing)| {
+                joined(writing)?;
+                joined(hashing)
+            })
+            .collect()
     });
     let mut text = String::new();
     for (output, digest) in outputs.iter().zip(digests) {
@@ -559,10 +533,16 @@ fn sums(outputs: &[&Output]) -> Result<String> {
             .file_name()
             .unwrap_or_default()
             .to_string_lossy();
-        let digest = digest.because(format!("cannot read {name}"))?;
+        let digest = digest.because(format!("cannot write {name}"))?;
         text.push_str(&format!("{}  {name}\n", digest.hex()));
     }
     Ok(text)
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What a failed build means, and what to do about it.

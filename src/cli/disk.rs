@@ -9,7 +9,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::bake::derive::{DeriveError, derive};
+use crate::bake::derive::derive;
+use crate::bake::error::BakeError;
 use crate::cli::build::{failure, threads};
 use crate::cli::output::{Output, scratch};
 use crate::cli::trust::TrustArgs;
@@ -110,7 +111,7 @@ impl DiskArgs {
 }
 
 /// What a failed derivation means: our machine's fault, or the bundle's.
-pub fn derive_failure(error: DeriveError, folder: &std::path::Path) -> Failure {
+pub fn derive_failure(error: BakeError, folder: &std::path::Path) -> Failure {
     if error.is_environment() {
         return failure(error, folder);
     }

@@ -89,22 +89,15 @@ impl Output {
 
     /// Gives the file its name, replacing what had it. Data and name are on
     /// the medium afterwards: this is a disaster tool.
-    pub fn commit(mut self) -> Result {
-        let cannot = format!("cannot write {}", self.target.display());
-        self.file.sync_all().because(&cannot)?;
-        let from = match self.named.take() {
-            Some(named) => named,
-            None => self.give_name().because(&cannot)?,
-        };
-        let renamed = fs::rename(&from, &self.target);
-        if renamed.is_err() {
-            let _ = fs::remove_file(&from);
-        }
-        forget(&from);
-        renamed.because(&cannot)?;
-        File::open(folder_of(&self.target))
-            .and_then(|folder| folder.sync_all())
-            .because(cannot)
+    pub fn commit(self) -> Result {
+        commit_all([self])
+    }
+
+    /// Puts the data on the medium.
+    pub fn sync(&self) -> Result {
+        self.file
+            .sync_all()
+            .because(format!("cannot write {}", self.target.display()))
     }
 
     /// An unnamed file cannot replace a named one: it takes a temporary name first.
@@ -116,6 +109,36 @@ impl Output {
         linkat(CWD, source.as_c_str(), CWD, &path, AtFlags::SYMLINK_FOLLOW)?;
         Ok(path)
     }
+}
+
+/// Gives files of one folder their names, one right after the other: whoever
+/// is killed in between must be very unlucky.
+pub fn commit_all(outputs: impl IntoIterator<Item = Output>) -> Result {
+    let mut outputs: Vec<Output> = outputs.into_iter().collect();
+    let cannot = |target: &Path| format!("cannot write {}", target.display());
+    let mut replaced = Vec::new();
+    for output in &mut outputs {
+        output.sync()?;
+        if output.named.is_none() {
+            output.named = Some(output.give_name().because(cannot(&output.target))?);
+        }
+        // A file that is open is not freed while it is replaced, but afterwards.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        replaced.push(open(&output.target, flags, Mode::empty()));
+    }
+    for output in &mut outputs {
+        if let Some(from) = &output.named {
+            fs::rename(from, &output.target).because(cannot(&output.target))?;
+            forget(from);
+            output.named = None;
+        }
+    }
+    let Some(last) = outputs.last() else {
+        return Ok(());
+    };
+    File::open(folder_of(&last.target))
+        .and_then(|folder| folder.sync_all())
+        .because(cannot(&last.target))
 }
 
 impl Drop for Output {

@@ -3,38 +3,12 @@
 //! `include/grub/i386/pc/boot.h`), and the configuration on the ESP.
 
 use standby_contract::gpt::SECTOR;
+use standby_contract::paths::{ESP_INITRD, ESP_KERNEL};
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::gpt::{BIOS_BOOT_LENGTH, BOOT_CODE_LENGTH};
 use super::source::wide;
-
-/// On the ESP: the kernel, for GRUB.
-pub const KERNEL_PATH: &str = "standby/vmlinuz";
-/// On the ESP: the initrd, for GRUB.
-pub const INITRD_PATH: &str = "standby/initrd";
-/// On the ESP: GRUB's configuration; the early configuration finds the ESP by it.
-pub const CONFIG_PATH: &str = "standby/grub.cfg";
-
-/// What the core image must contain, besides what these depend on:
-/// `grub-mkimage -O i386-pc … MODULES`.
-pub const MODULES: [&str; 8] = [
-    "biosdisk",
-    "part_gpt",
-    "fat",
-    "search",
-    "configfile",
-    "linux",
-    "serial",
-    "terminal",
-];
-/// What the core image runs first: `grub-mkimage -c`. It names no disk and no
-/// partition number, which differ from machine to machine, and it leaves floppy
-/// drives alone, which many virtual machines have and which answer slowly.
-pub const EARLY_CONFIG: &str = "search --no-floppy --file --set=root /standby/grub.cfg\n\
-    configfile /standby/grub.cfg\n";
-/// The prefix that the core image is made with: `grub-mkimage -p`.
-pub const PREFIX: &str = "/standby";
 
 /// Why an image cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -200,8 +174,8 @@ pub fn config(cmdline: &str) -> Result<String, BiosError> {
          terminal_input console serial\n\
          terminal_output console serial\n\
          fi\n\
-         linux /{KERNEL_PATH}{words}\n\
-         initrd /{INITRD_PATH}\n\
+         linux /{ESP_KERNEL}{words}\n\
+         initrd /{ESP_INITRD}\n\
          boot\n"
     ))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use standby_contract::cmdline;
 use standby_contract::gpt::root_guids;
+use standby_contract::paths;
 
 use crate::disk::esp::{Esp, EspError, Volume};
 use crate::disk::gpt::{GptError, Guids, Layout};
@@ -22,24 +23,24 @@ const FAT_EPOCH: u64 = 315_532_800;
 /// Bytes written at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Paths on the ESP, as bios.rs and the kit's GRUB know them.
+/// Where firmware looks on the ESP (UEFI 2.10, 3.5.1.1).
 const UKI_PATH: &str = "EFI/BOOT/BOOTX64.EFI";
 
 /// What the boot kit contributes.
 #[derive(Clone, Debug)]
 pub struct BootParts {
     /// bzImage.
-    pub kernel: Vec<u8>,
+    pub kernel: Arc<[u8]>,
     /// `uname -r` of it.
     pub kernel_release: String,
     /// Compressed cpio archive.
-    pub initrd: Vec<u8>,
+    pub initrd: Arc<[u8]>,
     /// EFI stub.
-    pub stub: Vec<u8>,
+    pub stub: Arc<[u8]>,
     /// GRUB's boot.img.
-    pub boot_image: Vec<u8>,
+    pub boot_image: Arc<[u8]>,
     /// GRUB's core.img.
-    pub core_image: Vec<u8>,
+    pub core_image: Arc<[u8]>,
 }
 
 /// What the statement decides.
@@ -100,8 +101,8 @@ pub struct Identity {
 struct Boot {
     esp: Esp,
     uki: Uki,
-    parts: Parts<Vec<u8>>,
-    grub: Vec<u8>,
+    parts: Parts<Shared<'static>>,
+    grub: Shared<'static>,
 }
 
 impl Disk {
@@ -183,21 +184,20 @@ impl Boot {
         hidden: u32,
     ) -> Result<Self, DiskError> {
         let cmdline = command_line(choices, identity);
-        let grub = bios::config(&cmdline)?.into_bytes();
-        let uki_parts = Parts {
-            osrel: os_release(&choices.title),
-            uname: parts.kernel_release.clone().into_bytes(),
-            cmdline: cmdline.into_bytes(),
-            initrd: parts.initrd.clone(),
-            kernel: parts.kernel.clone(),
+        let grub: Shared<'static> = Arc::new(bios::config(&cmdline)?.into_bytes());
+        let uki_parts: Parts<Shared<'static>> = Parts {
+            osrel: Arc::new(os_release(&choices.title)),
+            uname: Arc::new(parts.kernel_release.clone().into_bytes()),
+            cmdline: Arc::new(cmdline.into_bytes()),
+            initrd: Arc::new(Arc::clone(&parts.initrd)),
+            kernel: Arc::new(Arc::clone(&parts.kernel)),
         };
-        let length = |bytes: &Vec<u8>| bytes.len() as u64;
         let lengths = Parts {
-            osrel: length(&uki_parts.osrel),
-            uname: length(&uki_parts.uname),
-            cmdline: length(&uki_parts.cmdline),
-            initrd: length(&uki_parts.initrd),
-            kernel: length(&uki_parts.kernel),
+            osrel: uki_parts.osrel.length(),
+            uname: uki_parts.uname.length(),
+            cmdline: uki_parts.cmdline.length(),
+            initrd: uki_parts.initrd.length(),
+            kernel: uki_parts.kernel.length(),
         };
         let uki = Uki::plan(&parts.stub, kernel_image_size(&parts.kernel)?, &lengths)?;
         let volume = Volume {
@@ -209,9 +209,9 @@ impl Boot {
         };
         let files = [
             (UKI_PATH, uki.length()),
-            (bios::KERNEL_PATH, length(&parts.kernel)),
-            (bios::INITRD_PATH, length(&parts.initrd)),
-            (bios::CONFIG_PATH, length(&grub)),
+            (paths::ESP_KERNEL, lengths.kernel),
+            (paths::ESP_INITRD, lengths.initrd),
+            (paths::ESP_GRUB_CONFIG, grub.length()),
         ];
         let esp = Esp::plan(&volume, &files)?;
         Ok(Boot {
@@ -223,26 +223,16 @@ impl Boot {
     }
 
     fn image(self) -> Result<crate::disk::source::Pieces<'static>, DiskError> {
-        let parts = Parts {
-            osrel: shared(self.parts.osrel),
-            uname: shared(self.parts.uname),
-            cmdline: shared(self.parts.cmdline),
-            initrd: shared(self.parts.initrd),
-            kernel: shared(self.parts.kernel),
-        };
+        let parts = self.parts;
         let uki: Shared<'static> = Arc::new(self.uki.image(&parts)?);
         let contents = vec![
             uki,
             Arc::clone(&parts.kernel),
             Arc::clone(&parts.initrd),
-            shared(self.grub),
+            self.grub,
         ];
         Ok(self.esp.image(contents)?)
     }
-}
-
-fn shared(bytes: Vec<u8>) -> Shared<'static> {
-    Arc::new(bytes)
 }
 
 /// The kernel's command line: ours first, so that a reader of the console sees it.

@@ -96,6 +96,19 @@ impl Blob {
         }
     }
 
+    /// All bytes, unchecked; an error if there are more than `most`.
+    pub fn read_all(&self, most: u64) -> io::Result<Vec<u8>> {
+        if self.len > most {
+            return Err(io::Error::other(format!(
+                "it has {} bytes; at most {most} are accepted here",
+                self.len
+            )));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(self.len).unwrap_or(0));
+        self.reader().read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// All bytes, at most `most`, checked against a digest.
     pub fn read_verified(&self, digest: &Digest, most: u64) -> Result<Vec<u8>, OciError> {
         if self.len > most {

@@ -12,6 +12,7 @@ pub mod json;
 pub mod layer;
 pub mod layout;
 pub mod media;
+pub mod pipe;
 pub mod reference;
 pub mod unpack;
 

@@ -1,24 +1,22 @@
 //! One pass over a layer: stored bytes hashed and copied, then decompressed,
 //! hashed again and handed to a consumer.
 //!
-//! Two threads share the work of one layer: the first reads, hashes and
-//! decompresses, the second hashes the tar and consumes it.
+//! Three threads share the work of one layer: the first reads, hashes and copies,
+//! the second decompresses, the third hashes the tar and consumes it.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::oci::blob::{Blob, BlobReader, CHUNK};
+use crate::oci::blob::CHUNK;
 use crate::oci::digest::{Digest, HashingReader};
 use crate::oci::error::OciError;
 use crate::oci::image::Layer;
 use crate::oci::media::Compression;
+use crate::oci::pipe::{PipeReader, PipeWriter, pipe};
 
-/// Buffers between the two threads.
-const BUFFERS: usize = 4;
 /// Bytes a zstd frame may ask for as its window, as a power of two: the limit
 /// that the zstd program has unless told otherwise.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -62,19 +60,12 @@ pub fn unpack<T, E>(
     done: &(dyn Fn(u64) + Sync),
     consume: impl FnOnce(&mut dyn Read) -> Result<T, E>,
 ) -> Result<Unpacked<T>, UnpackError<E>> {
-    let (full_send, full) = sync_channel::<io::Result<Vec<u8>>>(BUFFERS);
-    let (empty_send, empty) = sync_channel::<Vec<u8>>(BUFFERS);
-    for _ in 0..BUFFERS {
-        let _ = empty_send.send(vec![0; CHUNK]);
-    }
-    let (consumed, tar, produced) = std::thread::scope(|scope| {
-        let producer = scope.spawn(move || produce(layer, copy, most, done, &full_send, &empty));
-        let mut reader = HashingReader::new(ChannelReader {
-            full,
-            empty_send,
-            current: Vec::new(),
-            at: 0,
-        });
+    let (stored_writer, stored) = pipe();
+    let (tar_writer, tar) = pipe();
+    let (consumed, tar, decoded, read) = std::thread::scope(|scope| {
+        let reading = scope.spawn(move || read_stored(layer, copy, done, stored_writer));
+        let decoding = scope.spawn(move || decompress(layer, most, stored, tar_writer));
+        let mut reader = HashingReader::new(tar);
         let consumed = consume(&mut reader);
         let drained = if consumed.is_ok() {
             io::copy(&mut reader, &mut io::sink())
@@ -82,12 +73,30 @@ pub fn unpack<T, E>(
             Ok(0)
         };
         let tar = drained.map(|_| reader.finish());
-        (consumed, tar, producer.join())
+        (consumed, tar, decoding.join(), reading.join())
     });
-    let produced = produced.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    produced?;
+    let cannot = || OciError::io(format!("cannot read layer {}", layer.digest));
+    let found = resumed(read).map_err(cannot())?;
+    if found != layer.digest {
+        return Err(OciError::WrongDigest {
+            expected: layer.digest,
+            found,
+        }
+        .into());
+    }
+    resumed(decoded).map_err(|error| {
+        let how = match layer.compression {
+            Compression::None => "read",
+            Compression::Gzip => "decompressed as gzip",
+            Compression::Zstd => "decompressed as zstd",
+        };
+        OciError::invalid(
+            format!("layer {}", layer.digest),
+            format!("it cannot be {how}: {error}"),
+        )
+    })?;
     let value = consumed.map_err(UnpackError::Consumer)?;
-    let (found, size) = tar.map_err(OciError::io(format!("cannot read layer {}", layer.digest)))?;
+    let (found, size) = tar.map_err(cannot())?;
     if found != layer.diff_id {
         return Err(OciError::WrongDiffId {
             layer: layer.digest,
@@ -99,82 +108,67 @@ pub fn unpack<T, E>(
     Ok(Unpacked { value, size })
 }
 
-/// The first thread: to the last byte of the blob, even when decompression
-/// failed, so that damage is told from a bad compressor.
-fn produce(
-    layer: &Layer,
-    copy: Option<Copy<'_>>,
-    most: u64,
-    done: &(dyn Fn(u64) + Sync),
-    full: &SyncSender<io::Result<Vec<u8>>>,
-    empty: &Receiver<Vec<u8>>,
-) -> Result<(), OciError> {
-    let mut stored = BufReader::with_capacity(CHUNK, Stored::new(&layer.blob, copy, done));
-    let result = match layer.compression {
-        Compression::None => pump(&mut stored, most, full, empty),
-        Compression::Gzip => pump(
-            &mut flate2::bufread::MultiGzDecoder::new(&mut stored),
-            most,
-            full,
-            empty,
-        ),
-        Compression::Zstd => zstd::Decoder::with_buffer(&mut stored).and_then(|mut decoder| {
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            pump(&mut decoder, most, full, empty)
-        }),
-    };
-    let drained = drain(&mut stored);
-    let stored = stored.into_inner();
-    let cannot = format!("cannot read layer {}", layer.digest);
-    if let Some(error) = stored.failed {
-        return Err(OciError::Io {
-            what: cannot,
-            source: error,
-        });
-    }
-    drained.map_err(OciError::io(cannot))?;
-    let found = Digest::from_bytes(stored.hasher.finalize().into());
-    if found != layer.digest {
-        return Err(OciError::WrongDigest {
-            expected: layer.digest,
-            found,
-        });
-    }
-    result.map_err(|error| {
-        let how = match layer.compression {
-            Compression::None => "read",
-            Compression::Gzip => "decompressed as gzip",
-            Compression::Zstd => "decompressed as zstd",
-        };
-        OciError::invalid(
-            format!("layer {}", layer.digest),
-            format!("it cannot be {how}: {error}"),
-        )
-    })
+fn resumed<T>(joined: std::thread::Result<T>) -> T {
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn drain(reader: &mut impl BufRead) -> io::Result<()> {
-    loop {
-        match reader.fill_buf()?.len() {
-            0 => return Ok(()),
-            len => reader.consume(len),
+/// The first thread: to the last byte of the blob, even when nobody wants it any
+/// more, so that damage is told from a bad compressor.
+fn read_stored(
+    layer: &Layer,
+    mut copy: Option<Copy<'_>>,
+    done: &(dyn Fn(u64) + Sync),
+    mut pipe: PipeWriter,
+) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut offset = 0;
+    let mut spare = Vec::new();
+    while offset < layer.blob.len() {
+        let mut buf = pipe.take().unwrap_or_else(|| std::mem::take(&mut spare));
+        buf.resize(CHUNK, 0);
+        let read = layer.blob.read_at(&mut buf, offset)?;
+        buf.truncate(read);
+        hasher.update(&buf);
+        if let Some(copy) = &mut copy {
+            copy.file.write_all_at(&buf, copy.offset)?;
+            copy.offset += read as u64;
+        }
+        offset += read as u64;
+        done(read as u64);
+        spare = pipe.send(Ok(buf)).unwrap_or_default();
+    }
+    Ok(Digest::from_bytes(hasher.finalize().into()))
+}
+
+/// The second thread. What follows the compressed data is nobody's: it is read
+/// to its end only because the first thread hashes it.
+fn decompress(
+    layer: &Layer,
+    most: u64,
+    mut stored: PipeReader,
+    mut tar: PipeWriter,
+) -> io::Result<()> {
+    match layer.compression {
+        Compression::None => pump(&mut stored, most, &mut tar),
+        Compression::Gzip => {
+            let mut decoder = flate2::bufread::MultiGzDecoder::new(&mut stored);
+            pump(&mut decoder, most, &mut tar)
+        }
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(&mut stored)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            pump(&mut decoder, most, &mut tar)
         }
     }
 }
 
 /// Fills buffers and sends them; ends quietly when the consumer went away.
-fn pump(
-    reader: &mut impl Read,
-    most: u64,
-    full: &SyncSender<io::Result<Vec<u8>>>,
-    empty: &Receiver<Vec<u8>>,
-) -> io::Result<()> {
+fn pump(reader: &mut impl Read, most: u64, pipe: &mut PipeWriter) -> io::Result<()> {
     let mut total = 0u64;
     loop {
-        let Ok(mut buf) = empty.recv() else {
+        let Some(mut buf) = pipe.take() else {
             return Ok(());
         };
-        buf.resize(CHUNK, 0);
         let mut len = 0;
         let error = loop {
             if len == CHUNK {
@@ -193,95 +187,23 @@ fn pump(
                 .then(|| io::Error::other(format!("it unpacks to more than {most} bytes")))
         });
         if let Some(error) = error {
-            let _ = full.send(Err(io::Error::new(error.kind(), error.to_string())));
+            pipe.send(Err(io::Error::new(error.kind(), error.to_string())));
             return Err(error);
         }
         if len == 0 {
             return Ok(());
         }
         buf.truncate(len);
-        if full.send(Ok(buf)).is_err() {
+        if pipe.send(Ok(buf)).is_some() {
             return Ok(());
         }
-    }
-}
-
-/// The stored bytes: hashed and copied as they are read. An I/O error of ours
-/// is kept, since a decoder would report it as bad data.
-struct Stored<'a> {
-    reader: BlobReader<'a>,
-    copy: Option<Copy<'a>>,
-    done: &'a (dyn Fn(u64) + Sync),
-    hasher: Sha256,
-    failed: Option<io::Error>,
-}
-
-impl<'a> Stored<'a> {
-    fn new(blob: &'a Blob, copy: Option<Copy<'a>>, done: &'a (dyn Fn(u64) + Sync)) -> Self {
-        Stored {
-            reader: blob.reader(),
-            copy,
-            done,
-            hasher: Sha256::new(),
-            failed: None,
-        }
-    }
-}
-
-impl Read for Stored<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let result = self.reader.read(buf).and_then(|read| {
-            let bytes = buf.get(..read).unwrap_or_default();
-            self.hasher.update(bytes);
-            if let Some(copy) = &mut self.copy {
-                copy.file.write_all_at(bytes, copy.offset)?;
-                copy.offset += read as u64;
-            }
-            (self.done)(read as u64);
-            Ok(read)
-        });
-        result.map_err(|error| {
-            let told = io::Error::new(error.kind(), error.to_string());
-            self.failed = Some(error);
-            told
-        })
-    }
-}
-
-/// The second thread's end.
-struct ChannelReader {
-    full: Receiver<io::Result<Vec<u8>>>,
-    empty_send: SyncSender<Vec<u8>>,
-    current: Vec<u8>,
-    at: usize,
-}
-
-impl Read for ChannelReader {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.current.len() {
-            let spent = std::mem::take(&mut self.current);
-            if spent.capacity() > 0 {
-                let _ = self.empty_send.send(spent);
-            }
-            self.at = 0;
-            match self.full.recv() {
-                Ok(next) => self.current = next?,
-                Err(_) => return Ok(0),
-            }
-        }
-        let ready = self.current.get(self.at..).unwrap_or_default();
-        let len = ready.len().min(buf.len());
-        if let (Some(to), Some(from)) = (buf.get_mut(..len), ready.get(..len)) {
-            to.copy_from_slice(from);
-        }
-        self.at += len;
-        Ok(len)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::Blob;
     use std::io::Write as _;
 
     fn layer(stored: &[u8], compression: Compression, tar: &[u8]) -> Layer {

@@ -11,6 +11,7 @@ use standby::disk::esp::Listing;
 use standby::disk::gpt::Table;
 use standby::disk::source::{FileSource, Shared, Window, read_all};
 use standby::disk::uki::{PATH, Sections};
+use standby_contract::paths;
 use tempfile::TempDir;
 
 use super::support::{CMDLINE, Packages, esp, grub, initrd, parts, shared, text, uki, write_disk};
@@ -25,9 +26,9 @@ fn disk(folder: &Path, active: bool) -> std::path::PathBuf {
     let config = bios::config(CMDLINE).unwrap();
     let esp = esp(&[
         (PATH, uki(&packages.stub(), parts(&kernel, &initrd))),
-        (bios::KERNEL_PATH, shared(kernel)),
-        (bios::INITRD_PATH, shared(initrd)),
-        (bios::CONFIG_PATH, shared(config)),
+        (paths::ESP_KERNEL, shared(kernel)),
+        (paths::ESP_INITRD, shared(initrd)),
+        (paths::ESP_GRUB_CONFIG, shared(config)),
     ]);
     let (boot, core) = grub(folder);
     let path = folder.join("disk.raw");
@@ -148,7 +149,7 @@ fn the_whole_chain_reads_back() {
         let item = listing.file(path).unwrap();
         listing.content(Arc::clone(&volume), item).unwrap()
     };
-    let config = read_all(&content(bios::CONFIG_PATH), 1 << 20).unwrap();
+    let config = read_all(&content(paths::ESP_GRUB_CONFIG), 1 << 20).unwrap();
     assert_eq!(config, bios::config(CMDLINE).unwrap().into_bytes());
     let image = content(PATH);
     let sections = Sections::read(&image).unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use standby::disk::bios::{self, Loader};
+use standby::disk::bios::Loader;
 use standby::disk::esp::{Esp, Volume};
 use standby::disk::gpt::{BOOT_CODE_LENGTH, Guids, Layout};
 use standby::disk::output::{DiskSink, Raw, copy};
@@ -247,14 +247,11 @@ pub fn write_disk(
     layout
 }
 
-/// GRUB's images, the core made as `bios` says.
+/// GRUB's images, the core made as the boot kit makes it.
 pub fn grub(folder: &Path) -> (Vec<u8>, Vec<u8>) {
-    let (early, core) = (folder.join("early.cfg"), folder.join("core.img"));
-    fs::write(&early, bios::EARLY_CONFIG).unwrap();
-    let mut arguments = vec!["-O", "i386-pc", "-p", bios::PREFIX, "-c", text(&early)];
-    arguments.extend(["-o", text(&core)]);
-    arguments.extend(bios::MODULES);
-    run("grub-mkimage", &arguments);
-    let boot = fs::read("/usr/lib/grub/i386-pc/boot.img").expect("grub-pc-bin");
-    (boot, fs::read(core).unwrap())
+    let modules = Path::new("/usr/lib/grub/i386-pc");
+    let boot = fs::read(modules.join("boot.img")).expect("grub-pc-bin");
+    let program = Path::new("/usr/bin/grub-mkimage");
+    let core = standby_boot::bios::core_image(program, modules, folder).expect("grub-common");
+    (boot, core)
 }

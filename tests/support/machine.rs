@@ -17,9 +17,15 @@ const OVMF: &str = "/usr/share/OVMF";
 
 /// What starts the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Firmware {
+pub enum Start<'a> {
     Bios,
     Uefi,
+    /// The machine itself loads a kernel.
+    Direct {
+        kernel: &'a Path,
+        initrd: &'a Path,
+        options: &'a str,
+    },
 }
 
 /// How the disk is attached.
@@ -32,19 +38,28 @@ pub enum Bus {
 /// A running machine; it is killed when dropped.
 pub struct Machine {
     process: Child,
+    host: String,
     port: u16,
     serial: PathBuf,
     monitor: PathBuf,
 }
 
 impl Machine {
-    /// Starts a machine; `folder` is made, for its console and monitor.
-    pub fn start(folder: &Path, disk: &Path, firmware: Firmware, bus: Bus) -> Self {
+    /// Starts a machine; `folder` is made anew, for its console and monitor.
+    /// Requests go to `host`.
+    pub fn start(folder: &Path, disk: &Path, start: Start<'_>, bus: Bus, host: &str) -> Self {
+        let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).unwrap();
         let (serial, monitor) = (folder.join("serial"), folder.join("monitor"));
         let probe = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = probe.local_addr().unwrap().port();
         drop(probe);
+        let drive = format!(
+            "if=none,id=disk,format=raw,snapshot=on,file={}",
+            disk.display()
+        );
+        let network =
+            format!("user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:443");
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-accel", "tcg", "-M", "q35", "-smp", "2", "-m", "1024"])
@@ -55,11 +70,7 @@ impl Machine {
                 "-device",
                 "virtio-rng-pci",
             ])
-            .arg("-drive")
-            .arg(format!(
-                "if=none,id=disk,format=raw,snapshot=on,file={}",
-                disk.display()
-            ))
+            .args(["-drive", &drive, "-nic", &network])
             .args(match bus {
                 Bus::Blk => &["-device", "virtio-blk-pci,drive=disk"][..],
                 Bus::Scsi => &[
@@ -69,27 +80,39 @@ impl Machine {
                     "scsi-hd,drive=disk",
                 ][..],
             })
-            .arg("-nic")
-            .arg(format!(
-                "user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:443"
-            ))
             .arg("-serial")
             .arg(format!("file:{}", serial.display()))
             .arg("-monitor")
             .arg(format!("unix:{},server,nowait", monitor.display()));
-        if firmware == Firmware::Uefi {
-            let variables = folder.join("variables");
-            fs::copy(format!("{OVMF}/OVMF_VARS_4M.fd"), &variables).unwrap();
-            command.arg("-drive").arg(format!(
-                "if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd"
-            ));
-            command
-                .arg("-drive")
-                .arg(format!("if=pflash,format=raw,file={}", variables.display()));
+        match start {
+            Start::Bios => {}
+            Start::Uefi => {
+                let variables = folder.join("variables");
+                fs::copy(format!("{OVMF}/OVMF_VARS_4M.fd"), &variables).unwrap();
+                let flash = "if=pflash,format=raw";
+                command
+                    .arg("-drive")
+                    .arg(format!("{flash},readonly=on,file={OVMF}/OVMF_CODE_4M.fd"))
+                    .arg("-drive")
+                    .arg(format!("{flash},file={}", variables.display()));
+            }
+            Start::Direct {
+                kernel,
+                initrd,
+                options,
+            } => {
+                command
+                    .arg("-kernel")
+                    .arg(kernel)
+                    .arg("-initrd")
+                    .arg(initrd);
+                command.args(["-append", options]);
+            }
         }
         let process = command.stdin(Stdio::null()).spawn().unwrap();
         Machine {
             process,
+            host: host.to_owned(),
             port,
             serial,
             monitor,
@@ -102,72 +125,77 @@ impl Machine {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until the console has these words.
-    pub fn console_until(&self, words: &str) {
+    /// Repeats until something comes, for as long as the machine runs.
+    fn until<T>(&mut self, what: &str, mut attempt: impl FnMut(&Self) -> Option<T>) -> T {
         let start = Instant::now();
-        while !self.console().contains(words) {
-            assert!(
-                start.elapsed() < PATIENCE,
-                "'{words}' did not come:\n{}",
-                self.console()
-            );
-            std::thread::sleep(Duration::from_millis(50));
+        loop {
+            if let Some(found) = attempt(self) {
+                return found;
+            }
+            let ended = self.process.try_wait().unwrap();
+            let late = start.elapsed() > PATIENCE;
+            assert!(ended.is_none() && !late, "{what}:\n{}", self.console());
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn fetch(&self, host: &str, path: &str) -> Option<String> {
+    /// Waits until the console has these words.
+    pub fn wait_for(&mut self, words: &str) {
+        self.until(&format!("'{words}' did not come"), |machine| {
+            machine.console().contains(words).then_some(())
+        });
+    }
+
+    /// One HTTPS request, by curl; the body if the status is below 400.
+    pub fn fetch(&self, path: &str) -> Option<String> {
+        let Machine { host, port, .. } = self;
         let output = Command::new("curl")
             .args(["-ksSf", "--max-time", "10", "--noproxy", "*", "--resolve"])
-            .arg(format!("{host}:{}:127.0.0.1", self.port))
-            .arg(format!("https://{host}:{}{path}", self.port))
+            .arg(format!("{host}:{port}:127.0.0.1"))
+            .arg(format!("https://{host}:{port}{path}"))
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         output.status.success().then_some(text)
     }
 
-    /// Whether anything is answered over HTTPS within ten seconds.
-    pub fn answers(&self) -> bool {
-        self.fetch("localhost", "/").is_some()
+    /// Repeats a request until it is answered.
+    pub fn fetch_soon(&mut self, path: &str) -> String {
+        self.fetch_until(path, |_| true)
     }
 
     /// Repeats a request until its answer is as wanted.
-    pub fn fetch_until(&mut self, host: &str, path: &str, wanted: impl Fn(&str) -> bool) -> String {
+    pub fn fetch_until(&mut self, path: &str, wanted: impl Fn(&str) -> bool) -> String {
+        self.until(&format!("{path} was not answered"), |machine| {
+            machine.fetch(path).filter(|body| wanted(body))
+        })
+    }
+
+    /// A command to QEMU's monitor.
+    pub fn command(&self, words: &str) {
+        let mut stream = UnixStream::connect(&self.monitor).unwrap();
+        stream.write_all(format!("{words}\n").as_bytes()).unwrap();
+        // The monitor drops what it has not read when the peer leaves.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+
+    /// Waits until the machine is off, and says whether that went well.
+    pub fn wait_for_power_off(&mut self) -> bool {
         let start = Instant::now();
         loop {
-            if let Some(body) = self.fetch(host, path).filter(|body| wanted(body)) {
-                return body;
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.success();
             }
-            let ended = self.process.try_wait().unwrap();
             let late = start.elapsed() > PATIENCE;
-            assert!(
-                ended.is_none() && !late,
-                "{path} was not answered:\n{}",
-                self.console()
-            );
-            std::thread::sleep(Duration::from_millis(100));
+            assert!(!late, "the power stays on:\n{}", self.console());
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
     /// Presses the power button and waits until the machine is off.
     pub fn power_off(&mut self) {
-        let mut stream = UnixStream::connect(&self.monitor).unwrap();
-        stream.write_all(b"system_powerdown\n").unwrap();
-        // The monitor drops what it has not read when the peer leaves.
-        std::thread::sleep(Duration::from_millis(200));
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                assert!(status.success(), "{status}");
-                return;
-            }
-            assert!(
-                start.elapsed() < PATIENCE,
-                "it stays on:\n{}",
-                self.console()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        self.command("system_powerdown");
+        assert!(self.wait_for_power_off(), "it ended badly");
     }
 }
 

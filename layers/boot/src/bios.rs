@@ -5,9 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use standby_contract::paths::ESP_GRUB_CONFIG;
+
 /// Modules in `core.img`, with what these depend on: BIOS disks, GPT and FAT;
 /// finding the ESP by a file on it; starting Linux; serial and VGA consoles.
-pub const GRUB_MODULES: [&str; 8] = [
+const GRUB_MODULES: [&str; 8] = [
     "biosdisk",
     "part_gpt",
     "fat",
@@ -18,10 +20,14 @@ pub const GRUB_MODULES: [&str; 8] = [
     "terminal",
 ];
 
-/// The configuration inside `core.img`: the ESP is found by its content, since a
-/// disk's number differs from machine to machine.
-pub const EARLY_CONFIG: &str =
-    "search --no-floppy --file --set=root /standby/grub.cfg\nconfigfile /standby/grub.cfg\n";
+/// The configuration inside `core.img`. It names no disk and no partition number,
+/// which differ from machine to machine, and it leaves floppy drives alone, which
+/// many virtual machines have and which answer slowly.
+fn early_config() -> String {
+    format!(
+        "search --no-floppy --file --set=root /{ESP_GRUB_CONFIG}\nconfigfile /{ESP_GRUB_CONFIG}\n"
+    )
+}
 
 /// Bytes of a disk sector.
 const SECTOR: usize = 512;
@@ -75,7 +81,7 @@ pub fn core_image(program: &Path, modules: &Path, scratch: &Path) -> Result<Vec<
     };
     let folder = tempfile::tempdir_in(scratch).map_err(io(scratch))?;
     let config = folder.path().join("early.cfg");
-    std::fs::write(&config, EARLY_CONFIG).map_err(io(&config))?;
+    std::fs::write(&config, early_config()).map_err(io(&config))?;
     let core = folder.path().join("core.img");
     let output = Command::new(program)
         .args([

@@ -42,3 +42,11 @@ pub const LINK_RUNTIME_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169
 pub const FRONT_ID: u32 = 65534;
 /// The variable that tells the front where the runtime is, `ADDRESS:PORT`.
 pub const UPSTREAM_VARIABLE: &str = "STANDBY_UPSTREAM";
+
+/// On the ESP: the kernel, for GRUB.
+pub const ESP_KERNEL: &str = "standby/vmlinuz";
+/// On the ESP: the initrd, for GRUB.
+pub const ESP_INITRD: &str = "standby/initrd";
+/// On the ESP: GRUB's configuration. GRUB's core image, made with the boot kit,
+/// finds the ESP by it.
+pub const ESP_GRUB_CONFIG: &str = "standby/grub.cfg";

@@ -13,7 +13,7 @@ mod fixture;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use fixture::machine::{Bus, Machine};
+use fixture::machine::{Bus, Machine, start};
 use fixture::root::{Disk, GREETING, NEVER, Plan, SELDOM, disk, verity_accepts};
 use standby_contract::service::Network;
 use standby_contract::state::{ProcessState, State, Status};
@@ -48,7 +48,7 @@ fn state_when(machine: &mut Machine, wanted: impl Fn(&State) -> bool) -> State {
 fn serves_restarts_and_powers_off() {
     let disk = isolated("serves");
     assert!(verity_accepts(&disk));
-    let mut machine = Machine::start("serves", &disk, Bus::Virtio, "");
+    let mut machine = start("serves", &disk, Bus::Blk, "");
     assert_eq!(machine.fetch_soon("/"), GREETING);
     let state = state_when(&mut machine, |state| state.status == Status::Serving);
     assert_eq!(state.service, "fixture");
@@ -90,8 +90,7 @@ fn serves_restarts_and_powers_off() {
     assert_eq!(machine.fetch_soon("/"), GREETING);
 
     machine.wait_for("the whole root partition was read and is good");
-    machine.command("system_powerdown");
-    assert!(machine.wait_for_power_off());
+    machine.power_off();
     let console = machine.console();
     for words in [
         "runtime: ready",
@@ -121,7 +120,7 @@ fn static_addresses_a_shared_network_and_scsi() {
             dns: vec![address("10.0.2.3")],
         },
     });
-    let mut machine = Machine::start("static", &disk, Bus::Scsi, "standby.check=full");
+    let mut machine = start("static", &disk, Bus::Scsi, "standby.check=full");
     assert_eq!(machine.fetch_soon("/"), GREETING);
     let state = state_when(&mut machine, |state| state.status == Status::Serving);
     assert!(state.boot_ms.iter().any(|phase| phase.name == "checked"));
@@ -146,12 +145,11 @@ fn a_flipped_byte_of_what_the_boot_reads_is_refused() {
     ] {
         let (disk, _) = disk.flipped(name, mark, 0);
         assert!(!verity_accepts(&disk));
-        let mut machine = Machine::start(name, &disk, Bus::Virtio, "standby.failure=stay");
+        let mut machine = start(name, &disk, Bus::Blk, "standby.failure=stay");
         machine.wait_for("DOES NOT SERVE: ");
         assert_eq!(machine.fetch("/"), None);
         assert!(!machine.console().contains("front runs"));
-        machine.command("system_powerdown");
-        assert!(machine.wait_for_power_off());
+        machine.power_off();
     }
 }
 
@@ -159,7 +157,7 @@ fn a_flipped_byte_of_what_the_boot_reads_is_refused() {
 fn a_flipped_byte_that_nobody_reads_ends_the_service() {
     let (disk, byte) = isolated("unread-damage").flipped("never", NEVER, 25_000);
     let block = byte / 4096 * 4096;
-    let mut machine = Machine::start("never", &disk, Bus::Virtio, "");
+    let mut machine = start("never", &disk, Bus::Blk, "");
     let words = format!("the root partition is damaged at byte {block}");
     machine.wait_for(&format!("DOES NOT SERVE: {words}"));
     assert_eq!(machine.fetch("/"), None);
@@ -167,7 +165,7 @@ fn a_flipped_byte_that_nobody_reads_ends_the_service() {
     assert!(console.contains("front ended: signal 9"), "{console}");
     assert!(console.contains("runtime ended: signal 9"), "{console}");
 
-    let mut machine = Machine::start("never-full", &disk, Bus::Virtio, "standby.check=full");
+    let mut machine = start("never-full", &disk, Bus::Blk, "standby.check=full");
     machine.wait_for(&format!("DOES NOT SERVE: {words}"));
     assert!(!machine.console().contains("front runs"));
 }
@@ -176,7 +174,7 @@ fn a_flipped_byte_that_nobody_reads_ends_the_service() {
 fn a_flipped_byte_that_is_asked_for_ends_the_service_at_once() {
     let (disk, byte) = isolated("seldom-damage").flipped("seldom", SELDOM, 25_000);
     let block = byte / 4096 * 4096;
-    let mut machine = Machine::start("seldom", &disk, Bus::Virtio, "");
+    let mut machine = start("seldom", &disk, Bus::Blk, "");
     assert_eq!(machine.fetch_soon("/"), GREETING);
     let body = machine.fetch("/page/seldom").unwrap_or_default();
     assert!(
@@ -193,12 +191,11 @@ fn a_flipped_byte_that_is_asked_for_ends_the_service_at_once() {
 fn without_its_root_the_guest_says_what_it_saw() {
     let mut disk = isolated("lost");
     disk.root_hash = "0".repeat(64);
-    let mut machine = Machine::start("lost", &disk, Bus::Virtio, "");
+    let mut machine = start("lost", &disk, Bus::Blk, "");
     machine.wait_for("waiting for the root partition 00000000-0000-0000-0000-000000000000");
     let console = machine.console();
     assert!(console.contains("vda (2 other partitions)"), "{console}");
-    let no_words = Machine::start("no-hash", &disk, Bus::Virtio, "roothash=x");
-    let mut machine = no_words;
+    let mut machine = start("no-hash", &disk, Bus::Blk, "roothash=x");
     machine
         .wait_for("DOES NOT SERVE: the kernel options: the kernel option roothash= is given twice");
 }

@@ -1,0 +1,150 @@
+//! Layers of the builder's own making. What they hold is known while they are
+//! written: they are not unpacked again.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+use standby_tree::Stores;
+
+use crate::bake::decode::Decoded;
+use crate::bake::error::BakeError;
+use crate::oci::digest::HashingReader;
+use crate::oci::image::Layer;
+use crate::oci::layer::{self, Limits, Spool};
+use crate::oci::media::Compression;
+use crate::oci::pipe::pipe;
+use crate::oci::{Blob, Digest};
+
+/// The level at which our own layers are compressed: fast enough not to be what
+/// a build waits for; Caddy grows by 6 % over level 3, which takes twice as long.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Where layers are made.
+#[derive(Clone, Copy)]
+pub struct Workshop<'a> {
+    /// Makes private temporary files.
+    pub scratch: &'a (dyn Fn() -> io::Result<File> + Sync),
+    /// Receives a store for each layer.
+    pub stores: &'a Mutex<Stores>,
+}
+
+impl Workshop<'_> {
+    /// A zstd layer of the tar that `write` produces, and what is in it. One
+    /// thread compresses, another hashes the tar and reads it.
+    pub fn layer(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(Layer, Decoded), BakeError> {
+        let failed = BakeError::write("a layer to a temporary file");
+        let scratch = || (self.scratch)().map(Arc::new);
+        let (stored, spool) = scratch()
+            .and_then(|stored| Ok((stored, scratch()?)))
+            .map_err(failed)?;
+        let id = {
+            let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+            stores.add(Arc::clone(&spool) as Arc<_>)
+        };
+        let mut target = Spool::new(spool.try_clone().map_err(failed)?);
+        let (writer, reader) = pipe();
+        let (written, read) = std::thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let mut tar = HashingReader::new(reader);
+                let layer = layer::read(&mut tar, id, &mut target, &Limits::default());
+                let rest = io::copy(&mut tar, &mut io::sink());
+                (layer, rest.map(|_| tar.finish()))
+            });
+            let written = compress(&stored, writer, write);
+            let read = reading.join();
+            (
+                written,
+                read.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            )
+        });
+        let (layer, tar) = read;
+        let (digest, stored_size) =
+            written.map_err(BakeError::write("a layer to a temporary file"))?;
+        let (diff_id, size) = tar.map_err(failed)?;
+        let decoded = Decoded::new(layer, digest, size)?;
+        let layer = Layer {
+            digest,
+            size: stored_size,
+            compression: Compression::Zstd,
+            diff_id,
+            blob: Blob::in_file(stored, 0, stored_size),
+        };
+        Ok((layer, decoded))
+    }
+}
+
+/// Writes the tar into `file` in zstd, and as it is into `copy`.
+fn compress(
+    file: &File,
+    copy: impl Write,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<(Digest, u64)> {
+    let stored = Hashing::new(BufWriter::with_capacity(1 << 20, file));
+    let mut both = Tee(zstd::Encoder::new(stored, ZSTD_LEVEL)?, copy);
+    write(&mut both)?;
+    both.flush()?;
+    let Tee(encoder, _) = both;
+    let (buffer, digest, size) = encoder.finish()?.finish();
+    buffer
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    Ok((digest, size))
+}
+
+/// A writer into two others.
+struct Tee<A, B>(A, B);
+
+impl<A: Write, B: Write> Write for Tee<A, B> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(buf)?;
+        self.1.write_all(buf.get(..written).unwrap_or_default())?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.1.flush()
+    }
+}
+
+/// A writer that hashes and counts what passes through it.
+struct Hashing<W> {
+    inner: W,
+    hasher: Sha256,
+    count: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Hashing {
+            inner,
+            hasher: Sha256::new(),
+            count: 0,
+        }
+    }
+
+    fn finish(self) -> (W, Digest, u64) {
+        (
+            self.inner,
+            Digest::from_bytes(self.hasher.finalize().into()),
+            self.count,
+        )
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buf)?;
+        self.hasher.update(buf.get(..written).unwrap_or_default());
+        self.count += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

@@ -1,0 +1,331 @@
+//! Outputs, keys, bundles and the command line.
+
+use super::*;
+
+// The output.
+
+#[test]
+fn no_space_left() {
+    cli::needs_root();
+    for size in ["256k", "8M", "60M"] {
+        let place = Place::with("tiny");
+        place.shell("mkdir out").ok();
+        let script = format!(
+            "mount -t tmpfs -o size={size} tmpfs out
+             {} {BUILD} keys/signer.key.pgp || code=$?
+             ls -A out
+             exit ${{code:-0}}",
+            cli::PROGRAM
+        );
+        place.write("full.sh", script);
+        let said = place.run("unshare --mount bash full.sh").fails(
+            1,
+            &[
+                "error: ",
+                "No space left on device",
+                "hint: make room on the file system of out",
+            ],
+        );
+        assert_eq!(said.out, "", "{size}: something is left behind");
+        assert_eq!(place.listing("tmp"), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_output_that_exists() {
+    let place = Place::with("tiny");
+    place.build().ok();
+    for name in [
+        "tiny-1.0.0.oci.tar",
+        "tiny-1.0.0.raw",
+        "SHA256SUMS",
+        "SHA256SUMS.asc",
+    ] {
+        refused(
+            &place,
+            &["out/tiny-1.0.0.oci.tar exists already", "hint:", "--force"],
+        );
+        let other = Place::with("tiny");
+        other.write(&format!("out/{name}"), "precious");
+        refused(&other, &[name, "exists already", "hint:", "--force"]);
+    }
+    place
+        .standby(&format!("{BUILD} keys/signer.key.pgp --force"))
+        .ok();
+    place
+        .shell("cd out && sha256sum --strict -c SHA256SUMS")
+        .ok();
+}
+
+#[test]
+fn an_output_that_cannot_be_made() {
+    let place = Place::with("tiny");
+    place.write("out", "a file");
+    let said = place.standby(&format!("{BUILD} keys/signer.key.pgp"));
+    said.fails(1, &["cannot make the folder out"]);
+    assert_eq!(fs::read(place.at("out")).unwrap(), b"a file");
+}
+
+/// Starts a build over old outputs and sends a signal so long after it has begun
+/// to write; whether the signal found it at work.
+fn interrupted(place: &Place, signal: &str, after: Duration) -> bool {
+    let mut building = place
+        .command(cli::PROGRAM)
+        .args(format!("{BUILD} keys/signer.key.pgp --force").split(' '))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let open = format!("/proc/{}/fd", building.id());
+    let out = place.at("out").canonicalize().unwrap();
+    // Its outputs have no names yet, but they are open.
+    let writes = || {
+        let files = fs::read_dir(&open).into_iter().flatten().flatten();
+        let mut targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+        targets.any(|target| target.starts_with(&out))
+    };
+    while !writes() && building.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(after);
+    place.run(&format!("kill -{signal} {}", building.id())).ok();
+    building.wait().unwrap().signal().is_some()
+}
+
+#[test]
+fn an_interrupted_build() {
+    let place = Place::with("links");
+    place.build().ok();
+    for signal in ["INT", "TERM", "HUP", "KILL"] {
+        for after in [0, 80, 160] {
+            let before = place.listing("out");
+            let at_work = interrupted(&place, signal, Duration::from_millis(after));
+            assert!(
+                at_work,
+                "the build ended within {after} ms, before {signal}"
+            );
+            assert_eq!(place.listing("out"), before, "{signal} after {after} ms");
+            assert_eq!(place.listing("tmp"), Vec::<String>::new());
+        }
+    }
+    place
+        .shell("cd out && sha256sum --strict -c SHA256SUMS")
+        .ok();
+    place
+        .standby("verify out/links-1.0.0.oci.tar --trust keys/signer.cert.pgp")
+        .ok();
+    place
+        .standby(&format!("{BUILD} keys/signer.key.pgp --force"))
+        .ok();
+}
+
+// The key.
+
+/// A key by gpg, exported to `keys/gpg.pgp`.
+fn gpg_key(place: &Place, gpg_options: &str, usage: &str, expiry: &str) {
+    place
+        .shell(&format!(
+            "export GNUPGHOME=$PWD/g; mkdir -m 700 g
+             gpg --batch --quiet {gpg_options} --pinentry-mode loopback --passphrase '' \
+                 --quick-generate-key 'Old <old@example.org>' ed25519 {usage} {expiry}
+             gpg --batch --quiet --export-secret-keys >keys/gpg.pgp
+             gpgconf --kill all"
+        ))
+        .ok();
+}
+
+#[test]
+fn a_key_of_gpg_is_accepted() {
+    let place = Place::with("tiny");
+    gpg_key(&place, "", "sign", "never");
+    place.standby(&format!("{BUILD} keys/gpg.pgp")).ok();
+}
+
+#[test]
+fn a_key_that_cannot_sign() {
+    let place = Place::with("tiny");
+    gpg_key(&place, "", "cert", "never");
+    let words = ["keys/gpg.pgp", "cannot sign", "not meant for signing"];
+    refused_by(&place, &format!("{BUILD} keys/gpg.pgp"), 1, &words);
+    // A certificate has no secret part.
+    refused_by(
+        &place,
+        &format!("{BUILD} keys/signer.cert.pgp"),
+        1,
+        &["keys/signer.cert.pgp"],
+    );
+    place.write("keys/text", "not a key");
+    refused_by(
+        &place,
+        &format!("{BUILD} keys/text"),
+        1,
+        &["keys/text", "not OpenPGP"],
+    );
+    refused_by(
+        &place,
+        &format!("{BUILD} keys/none"),
+        1,
+        &["keys/none", "No such file"],
+    );
+}
+
+#[test]
+fn an_expired_key() {
+    let place = Place::with("tiny");
+    gpg_key(&place, "--faked-system-time 20200101T000000!", "sign", "1d");
+    let words = ["keys/gpg.pgp", "cannot sign", "expired on 2020-01-02"];
+    refused_by(&place, &format!("{BUILD} keys/gpg.pgp"), 1, &words);
+}
+
+#[test]
+fn a_wrong_passphrase() {
+    let place = Place::with("tiny");
+    place.write("right", "correct horse\n");
+    place.write("wrong", "correct house\n");
+    place
+        .standby("keys generate --user-id L<l@example.org> -o keys --name locked --passphrase-file right")
+        .ok();
+    let build = format!("{BUILD} keys/locked.key.pgp");
+    let words = ["keys/locked.key.pgp", "passphrase is wrong"];
+    refused_by(
+        &place,
+        &format!("{build} --passphrase-file wrong"),
+        1,
+        &words,
+    );
+    let words = [
+        "keys/locked.key.pgp",
+        "needs a passphrase",
+        "hint:",
+        "--passphrase-file",
+    ];
+    refused_by(&place, &build, 1, &words[1..]);
+    place
+        .standby(&format!("{build} --passphrase-file right"))
+        .ok();
+}
+
+// A bundle.
+
+#[test]
+fn a_bundle_of_a_newer_version() {
+    let place = Place::with("tiny");
+    place.build().ok();
+    let path = place.at("out/tiny-1.0.0.oci.tar");
+    let opened = open::file(fs::File::open(&path).unwrap(), tempfile::tempfile, 1 << 30).unwrap();
+    let bundle = verify::Candidate::read(opened).unwrap().accept().unwrap();
+    let mut statement: Value = serde_json::from_slice(&bundle.statement_bytes).unwrap();
+    statement["standby_bundle"] = json!(2);
+    statement["something_new"] = json!({"of": "the future"});
+    let statement = serde_json::to_vec(&statement).unwrap();
+    let now = SystemTime::now();
+    let secret = fs::read(place.at("keys/signer.key.pgp")).unwrap();
+    let key = standby_keys::SignerKey::load(&secret, now).unwrap();
+    let signature = key.sign_detached(&statement, now, false).unwrap();
+    let file = Arc::new(fs::File::create_new(place.at("newer.oci.tar")).unwrap());
+    let mut writer = archive::Writer::new(file, 0);
+    for item in verify::expected(&statement, &[signature], &bundle.components).unwrap() {
+        writer.append(&item).unwrap();
+    }
+    writer.finish().unwrap();
+    for verb in ["verify newer.oci.tar", "disk newer.oci.tar -o newer.raw"] {
+        place
+            .standby(&format!("{verb} --trust keys/signer.cert.pgp"))
+            .fails(1, &["newer.oci.tar", "version 2", "use a newer standby"]);
+    }
+    assert!(!place.at("newer.raw").exists());
+    // That it is newer is not believed before the signature is.
+    place
+        .standby("keys generate --user-id M<m@example.org> -o keys --name other")
+        .ok();
+    place
+        .standby("verify newer.oci.tar --trust keys/other.cert.pgp")
+        .fails(3, &["newer.oci.tar", "not trusted"]);
+}
+
+#[test]
+fn what_is_no_bundle() {
+    let place = Place::with("tiny");
+    place
+        .standby("verify none.oci.tar --trust keys/signer.cert.pgp")
+        .fails(1, &["none.oci.tar", "No such file"]);
+    place
+        .standby("verify in/image --trust keys/none")
+        .fails(1, &["keys/none", "No such file"]);
+    place
+        .standby("verify in/image --trust in/standby.toml")
+        .fails(1, &["in/standby.toml", "not OpenPGP"]);
+    for (name, content) in [
+        ("text.oci.tar", &b"not a bundle"[..]),
+        ("empty.oci.tar", b""),
+    ] {
+        place.write(name, content);
+        place
+            .standby(&format!("verify {name} --trust keys/signer.cert.pgp"))
+            .fails(3, &[name]);
+        place.standby(&format!("inspect {name}")).fails(3, &[name]);
+    }
+    place
+        .standby("verify in/image --trust keys/signer.cert.pgp")
+        .fails(3, &["in/image", "index.json"]);
+    place
+        .standby("verify in/image")
+        .fails(1, &["no certificate to trust", "hint:", "--trust CERT"]);
+}
+
+// The command line.
+
+#[test]
+fn usage() {
+    let place = Place::with("tiny");
+    for args in [
+        "",
+        "bake",
+        "build",
+        "build --signer-key keys/signer.key.pgp",
+        "build -o out --signer-key keys/signer.key.pgp --format iso",
+        "build -o out --signer-key keys/signer.key.pgp --jobs 0",
+        "build -f in/standby.toml -o out --signer-key keys/signer.key.pgp --created yesterday",
+        "verify",
+        "verify x --at yesterday",
+        "disk x",
+        "keys generate -o keys",
+        "keys generate -o keys --user-id A --name a/b",
+    ] {
+        let said = place.standby(args);
+        assert!(said.code == Some(2) && !said.err.is_empty(), "{said}");
+    }
+    assert_eq!(place.listing("out"), Vec::<String>::new());
+    for args in [
+        "--help",
+        "--version",
+        "build --help",
+        "keys generate --help",
+    ] {
+        let said = place.standby(args).ok();
+        assert!(said.err.is_empty() && !said.out.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn a_clock_of_the_environment_that_is_none() {
+    let place = Place::with("tiny");
+    let said = cli::said(
+        place
+            .command(cli::PROGRAM)
+            .args(format!("{BUILD} keys/signer.key.pgp").split(' '))
+            .env("SOURCE_DATE_EPOCH", "noon"),
+    );
+    said.fails(1, &["SOURCE_DATE_EPOCH"]);
+    assert_eq!(place.listing("out"), Vec::<String>::new());
+}
+
+#[test]
+fn errors_as_json() {
+    let place = Place::with("tiny");
+    place.edit("port = 8080", "prot = 8080");
+    let said = place.standby(&format!("{BUILD} keys/signer.key.pgp --json"));
+    let json = said.fails(1, &["error: "]).json();
+    assert_eq!(json["exit_code"], 1);
+    assert!(json["error"].as_str().unwrap().contains("prot"), "{json}");
+}
