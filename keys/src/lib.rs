@@ -30,7 +30,7 @@ pub use generate::{GenerateError, GenerateOptions, Generated, generate};
 pub use input::{FrameError, InputError, MAX_CERTIFICATES, MAX_KEY_BYTES};
 pub use policy_file::{PolicyFile, PolicyFileError};
 pub use secret::{Passphrase, SecretBytes};
-pub use signature::{MAX_SIGNATURE_BYTES, SignatureError};
+pub use signature::{MAX_SIGNATURE_BYTES, SignatureError, detached_packet};
 pub use signer::{SignerError, SignerKey};
 pub use trust::{PolicyError, TrustPolicy};
 pub use trust_folder::{FolderError, TrustFile};

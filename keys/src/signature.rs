@@ -100,6 +100,18 @@ impl Detached {
     }
 }
 
+/// A detached signature as any OpenPGP program writes it, armored or not, as the
+/// binary packet that a bundle holds; and the key it names as its maker. Whether
+/// it holds over anything is not looked at.
+///
+/// # Errors
+/// If there is anything but one signature over a binary document.
+pub fn detached_packet(bytes: &[u8]) -> Result<(Vec<u8>, String), SignatureError> {
+    let issuer = Detached::parse(bytes)?.issuer();
+    let packet = input::decode_single(bytes, MAX_SIGNATURE_BYTES).map_err(SignatureError::Input)?;
+    Ok((packet.to_vec(), issuer))
+}
+
 /// Exactly one signature packet of any type.
 pub(crate) fn single(bytes: &[u8]) -> Result<Signature, SignatureError> {
     let bytes = input::decode_single(bytes, MAX_SIGNATURE_BYTES).map_err(SignatureError::Input)?;

@@ -44,6 +44,8 @@ pub type Sign<'a> = dyn Fn(&[u8]) -> Result<Vec<Vec<u8>>, BakeError> + Sync + 'a
 pub struct Inputs {
     /// What the guest is told: service, times, signer, network.
     pub table: ServiceTable,
+    /// When the snapshot was taken, RFC 3339.
+    pub snapshot_taken: String,
     /// When the bundle becomes stale, RFC 3339.
     pub expires: Option<String>,
     /// `os/architecture`.
@@ -176,6 +178,7 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
         standby_bundle: VERSION,
         service,
         created: table.created,
+        snapshot_taken: inputs.snapshot_taken,
         expires: inputs.expires,
         signer: table.signer,
         platform: inputs.platform,

@@ -16,6 +16,7 @@
 pub mod archive;
 pub mod component;
 pub mod contents;
+pub mod freshness;
 pub mod open;
 pub mod statement;
 pub mod verify;

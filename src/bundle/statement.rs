@@ -24,6 +24,8 @@ pub struct Statement {
     pub service: Service,
     /// When the bundle was made, RFC 3339 in UTC, whole seconds.
     pub created: String,
+    /// When the snapshot was taken, RFC 3339.
+    pub snapshot_taken: String,
     /// After this it is stale; never if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,

@@ -24,7 +24,7 @@ use crate::oci::{Blob, Digest, OciError};
 /// Bytes a signature may have.
 const MOST_SIGNATURE: u64 = 64 << 10;
 /// Signatures a bundle may have.
-const MOST_SIGNATURES: usize = 64;
+pub const MOST_SIGNATURES: usize = 64;
 
 /// Why a bundle is not to be trusted, or could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -268,6 +268,7 @@ impl BuildArgs {
         table.sequence = self.sequence.unwrap_or(table.sequence);
         let owner = plan.snapshot.owner;
         Ok(Inputs {
+            snapshot_taken: taken.to_string(),
             expires: plan
                 .service
                 .max_age

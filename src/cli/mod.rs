@@ -10,6 +10,8 @@ mod kit;
 mod open;
 mod output;
 mod reference;
+mod seen;
+mod sign;
 mod signer;
 mod trust;
 mod verify;
@@ -45,6 +47,7 @@ enum Verb {
     Build(build::BuildArgs),
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
+    Sign(sign::SignArgs),
     Disk(disk::DiskArgs),
     Kit(kit::KitArgs),
     Keys(keys::KeysArgs),
@@ -87,6 +90,7 @@ fn run(verb: &Verb, ui: &Ui) -> Result {
         Verb::Build(args) => args.run(ui),
         Verb::Verify(args) => args.run(ui),
         Verb::Inspect(args) => args.run(ui),
+        Verb::Sign(args) => args.run(ui),
         Verb::Disk(args) => args.run(ui),
         Verb::Kit(args) => args.run(ui),
         Verb::Keys(args) => args.run(ui),

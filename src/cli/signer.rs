@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
@@ -39,19 +39,29 @@ impl SignerArgs {
     /// Reads and unlocks the key, so that a wrong passphrase is known before
     /// the work begins.
     pub fn load(&self, at: SystemTime, ui: &Ui) -> Result<SignerKey> {
-        let path = self.signer_key.display();
-        let bytes = fs::read(&self.signer_key).because(format!("cannot read {path}"))?;
-        let named = |error: standby_keys::SignerError| Failure::input(error).context(&path);
-        let mut key = SignerKey::load(&bytes, at).map_err(named)?;
-        if key.needs_passphrase() {
-            let passphrase = match self.passphrase.given()? {
-                Some(passphrase) => passphrase,
-                None => ask(&format!("Passphrase of {path}"), ui)?,
-            };
-            key.unlock(&passphrase).map_err(named)?;
-        }
-        Ok(key)
+        load(&self.signer_key, &self.passphrase, at, ui)
     }
+}
+
+/// Reads and unlocks a key.
+pub fn load(
+    file: &Path,
+    passphrase: &PassphraseArgs,
+    at: SystemTime,
+    ui: &Ui,
+) -> Result<SignerKey> {
+    let path = file.display();
+    let bytes = fs::read(file).because(format!("cannot read {path}"))?;
+    let named = |error: standby_keys::SignerError| Failure::input(error).context(&path);
+    let mut key = SignerKey::load(&bytes, at).map_err(named)?;
+    if key.needs_passphrase() {
+        let passphrase = match passphrase.given()? {
+            Some(passphrase) => passphrase,
+            None => ask(&format!("Passphrase of {path}"), ui)?,
+        };
+        key.unlock(&passphrase).map_err(named)?;
+    }
+    Ok(key)
 }
 
 impl PassphraseArgs {

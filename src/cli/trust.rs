@@ -8,7 +8,11 @@ use clap::Args;
 use serde::Serialize;
 use standby_keys::{Certificate, Signer, TrustFile, TrustPolicy, Verified};
 
+use crate::bundle::freshness::{Problem, TOLERANCE, rfc3339};
+use crate::bundle::statement::Statement;
+use crate::cli::seen::Seen;
 use crate::error::{Failure, IoContext, Result};
+use crate::oci::Digest;
 use crate::ui::Ui;
 
 /// Where trust folders are looked for without `--trust`.
@@ -26,6 +30,16 @@ pub struct TrustArgs {
     /// Judge as of this time (RFC 3339) instead of now
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
     at: Option<SystemTime>,
+    /// Accept a bundle that is past its time; this is recorded
+    #[arg(long)]
+    allow_stale: bool,
+    /// Accept an older bundle than the newest accepted before; this is recorded
+    #[arg(long)]
+    allow_rollback: bool,
+    /// Folder of what was accepted before
+    /// [default: /var/lib/standby for root, else standby in the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
 }
 
 /// Whom to believe, and when.
@@ -36,6 +50,12 @@ pub struct Trust {
     pub at: SystemTime,
     /// Where the policy came from.
     pub source: PathBuf,
+    /// What was accepted before.
+    seen: Seen,
+    allow_stale: bool,
+    allow_rollback: bool,
+    /// The reference time was named: a supposition, of which nothing is remembered.
+    supposed: bool,
 }
 
 impl TrustArgs {
@@ -47,10 +67,24 @@ impl TrustArgs {
         } else {
             single(&source)?
         };
+        let seen = Seen::open(self.state.as_deref())?;
+        let clock = SystemTime::now();
+        let at = self.at.unwrap_or_else(|| seen.reference(clock));
+        if self.at.is_none() && at > clock + TOLERANCE {
+            ui.warn(format!(
+                "this machine's clock says {}, but it has seen {}: judged as of the later",
+                rfc3339(clock),
+                rfc3339(at)
+            ));
+        }
         Ok(Trust {
             policy,
-            at: self.at.unwrap_or_else(SystemTime::now),
+            at,
             source,
+            seen,
+            allow_stale: self.allow_stale,
+            allow_rollback: self.allow_rollback,
+            supposed: self.at.is_some(),
         })
     }
 
@@ -93,6 +127,49 @@ impl Trust {
     pub fn policy(&self) -> &TrustPolicy {
         &self.policy
     }
+
+    /// Whether a bundle is of the right age; what of it was overridden.
+    pub fn fresh(&self, what: &str, statement: &Statement) -> Result<Vec<Problem>> {
+        let problems = self
+            .seen
+            .problems(statement, self.policy.max_age(), self.at);
+        let refused = problems.iter().find(|problem| match problem.allowed_by() {
+            Some("--allow-stale") => !self.allow_stale,
+            Some("--allow-rollback") => !self.allow_rollback,
+            _ => true,
+        });
+        let Some(refused) = refused else {
+            return Ok(problems);
+        };
+        let hint = match refused.allowed_by() {
+            Some(option) => format!(
+                "look for a newer one; to start this one all the same, knowingly, add {option}"
+            ),
+            None => "correct this machine's clock, or name the time with --at".to_owned(),
+        };
+        let failure = Failure::untrusted(refused.clone());
+        Err(failure.context(what.to_owned()).hint(hint))
+    }
+
+    /// Remembers a bundle of which everything has held.
+    pub fn remember(
+        &self,
+        statement: &Statement,
+        digest: &Digest,
+        overridden: &[Problem],
+        ui: &Ui,
+    ) -> Result {
+        if let Some(twin) = self.seen.twin(statement, digest) {
+            ui.warn(format!(
+                "another bundle of sequence {} was accepted before: {twin}",
+                statement.service.sequence
+            ));
+        }
+        if self.supposed {
+            return Ok(());
+        }
+        self.seen.accept(statement, digest, overridden, self.at, ui)
+    }
 }
 
 /// A signer, for tables and JSON.
@@ -118,11 +195,6 @@ impl std::fmt::Display for SignedBy {
         let user_id = self.user_id.as_deref().unwrap_or("no user ID");
         write!(f, "{user_id}, {}, on {}", self.fingerprint, self.signed_at)
     }
-}
-
-/// UTC, whole seconds.
-pub fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -5,19 +5,20 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use serde_json::{Value, json};
 use standby_keys::Verified;
 
 use crate::bake::derive::derive;
+use crate::bundle::freshness::{Problem, rfc3339, would_fail};
 use crate::bundle::verify::{Bundle, Candidate};
 use crate::cli::build::threads;
 use crate::cli::disk::derive_failure;
 use crate::cli::open::{open_bundle, open_file};
 use crate::cli::output::scratch;
-use crate::cli::trust::{SignedBy, Trust, TrustArgs, rfc3339};
+use crate::cli::trust::{SignedBy, Trust, TrustArgs};
 use crate::error::{Failure, IoContext, Kind, Result};
 use crate::oci::{Blob, Digest};
 use crate::ui::{Ui, bytes};
@@ -58,6 +59,16 @@ pub struct Accepted {
     pub verified: Verified,
     /// The reference time.
     pub at: SystemTime,
+    /// What is wrong with its age, and was accepted knowingly.
+    pub overridden: Vec<Problem>,
+}
+
+impl Accepted {
+    /// To be called once every byte has held.
+    pub fn remember(&self, trust: &Trust, ui: &Ui) -> Result {
+        let bundle = &self.bundle;
+        trust.remember(&bundle.statement, &bundle.digest, &self.overridden, ui)
+    }
 }
 
 impl VerifyArgs {
@@ -68,7 +79,8 @@ impl VerifyArgs {
             return self.disk(&trust, ui);
         }
         let accepted = self.whole_bundle(&self.file, &trust, ui)?;
-        report(&accepted, ui);
+        accepted.remember(&trust, ui)?;
+        report(&accepted, &trust, ui);
         Ok(())
     }
 
@@ -108,7 +120,8 @@ impl VerifyArgs {
                 derive(&accepted.bundle, workers, &make, &|_| {}, Some(&wanted))
                     .map_err(|e| derive_failure(e, &folder))?;
                 compare(&disk, &wanted, &self.file)?;
-                report(&accepted, ui);
+                accepted.remember(trust, ui)?;
+                report(&accepted, trust, ui);
                 ui.line(format!(
                     "disk           {} is the one of this bundle",
                     self.file.display()
@@ -144,10 +157,12 @@ pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
             trust.source.display()
         )));
     }
+    let overridden = trust.fresh(&shown, &bundle.statement)?;
     Ok(Accepted {
         bundle,
         verified,
         at: trust.at,
+        overridden,
     })
 }
 
@@ -162,19 +177,16 @@ pub fn tell(accepted: &Accepted, ui: &Ui) {
             SignedBy::from(signer)
         ));
     }
-    if let Some(text) = staleness(accepted) {
-        ui.warn(text);
+    warn_overridden(accepted, ui);
+}
+
+fn warn_overridden(accepted: &Accepted, ui: &Ui) {
+    for problem in &accepted.overridden {
+        ui.warn(format!("accepted although {problem}"));
     }
 }
 
-/// Says that a bundle is past its time, if it is.
-fn staleness(accepted: &Accepted) -> Option<String> {
-    let expires = accepted.bundle.statement.expires.as_ref()?;
-    let time = humantime::parse_rfc3339(expires).ok()?;
-    (accepted.at > time).then(|| format!("the bundle is stale: it expired on {expires}"))
-}
-
-fn report(accepted: &Accepted, ui: &Ui) {
+fn report(accepted: &Accepted, trust: &Trust, ui: &Ui) {
     let bundle = &accepted.bundle;
     let statement = &bundle.statement;
     let signers: Vec<SignedBy> = accepted
@@ -183,9 +195,19 @@ fn report(accepted: &Accepted, ui: &Ui) {
         .iter()
         .map(SignedBy::from)
         .collect();
-    let age = humantime::parse_rfc3339(&statement.created)
-        .ok()
-        .and_then(|created| accepted.at.duration_since(created).ok());
+    let age_of = |text: &str| {
+        let time = humantime::parse_rfc3339(text).ok()?;
+        accepted.at.duration_since(time).ok()
+    };
+    let age = age_of(&statement.created);
+    let snapshot_age = age_of(&statement.snapshot_taken);
+    let threshold = accepted.verified.threshold;
+    let would_fail = would_fail(statement, trust.policy().max_age(), threshold);
+    let overridden: Vec<String> = accepted
+        .overridden
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     ui.value(&json!({
         "verified": true,
         "service": statement.service,
@@ -195,7 +217,10 @@ fn report(accepted: &Accepted, ui: &Ui) {
         "created": statement.created,
         "age_seconds": age.map(|age| age.as_secs()),
         "expires": statement.expires,
-        "stale": staleness(accepted).is_some(),
+        "snapshot_taken": statement.snapshot_taken,
+        "snapshot_age_seconds": snapshot_age.map(|age| age.as_secs()),
+        "overridden": overridden,
+        "would_fail": would_fail,
         "at": rfc3339(accepted.at),
         "root_hash": statement.disk.root_hash,
         "components": component_values(bundle),
@@ -216,18 +241,19 @@ fn report(accepted: &Accepted, ui: &Ui) {
             .iter()
             .map(|signer| ("signed by", signer.to_string())),
     );
-    let age = age.map_or(String::new(), |age| {
-        format!(" ({} ago)", rough(age.as_secs()))
-    });
-    rows.push(("created", format!("{}{age}", statement.created)));
+    let ago = |time: &str, age: Option<Duration>| match age {
+        Some(age) => format!("{time} ({} ago)", rough(age.as_secs())),
+        None => time.to_owned(),
+    };
+    rows.push(("created", ago(&statement.created, age)));
+    rows.push(("snapshot of", ago(&statement.snapshot_taken, snapshot_age)));
     if let Some(expires) = &statement.expires {
         rows.push(("expires", expires.clone()));
     }
     rows.push(("verified", format!("{}, every byte", bytes(bundle.size()))));
+    rows.extend(would_fail.into_iter().map(|text| ("would fail", text)));
     ui.table(&rows);
-    if let Some(text) = staleness(accepted) {
-        ui.warn(text);
-    }
+    warn_overridden(accepted, ui);
 }
 
 /// The components, for JSON.

@@ -1,0 +1,290 @@
+//! How old a bundle is, against what was seen before. Signatures say who, this
+//! says when: an old bundle that was once good is the replay an attacker has.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::statement::Statement;
+use crate::oci::Digest;
+use crate::oci::json::{self, JsonError};
+
+/// The version of [`Memory`]'s JSON.
+const VERSION: u32 = 1;
+/// Bytes that a memory may have.
+pub const MOST_BYTES: u64 = 4 << 20;
+/// Overrides that are kept, the newest last.
+const MOST_OVERRIDES: usize = 1000;
+/// How far two honest clocks may be apart.
+pub const TOLERANCE: Duration = Duration::from_secs(300);
+
+/// What a machine remembers of the bundles it has accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// [`VERSION`].
+    version: u32,
+    /// The latest time seen, RFC 3339: the clock does not go back behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    latest: Option<String>,
+    /// By service: the highest sequence accepted.
+    #[serde(default)]
+    services: BTreeMap<String, Accepted>,
+    /// What was accepted although it should not have been, and when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    overrides: Vec<Override>,
+}
+
+/// The newest accepted bundle of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accepted {
+    sequence: u64,
+    bundle: Digest,
+    at: String,
+}
+
+/// A person's decision against the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Override {
+    at: String,
+    service: String,
+    bundle: Digest,
+    why: String,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory {
+            version: VERSION,
+            latest: None,
+            services: BTreeMap::new(),
+            overrides: Vec::new(),
+        }
+    }
+}
+
+/// Why a memory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// Not strict JSON of the right fields.
+    #[error("it cannot be read")]
+    Json(#[from] JsonError),
+    /// Written by a newer program.
+    #[error("it has version {0}, which this standby does not know")]
+    Version(u32),
+    /// A time in it is none.
+    #[error("'{0}' is not a time")]
+    Time(String),
+}
+
+/// What is wrong with a bundle's age.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Its signers gave it a last day.
+    #[error("it is stale: it expired on {0}")]
+    Expired(String),
+    /// The trust policy's `max_age`.
+    #[error("it is stale: it was made on {created}, and the trust policy accepts {} at most", days(.max))]
+    TooOld {
+        /// RFC 3339.
+        created: String,
+        /// Of the policy.
+        max: Duration,
+    },
+    /// Made later than now.
+    #[error("it is from the future: it was made on {created}, and now is {now}")]
+    Future {
+        /// RFC 3339.
+        created: String,
+        /// RFC 3339.
+        now: String,
+    },
+    /// A newer one was accepted before.
+    #[error("it is a rollback: its sequence is {found}, and {highest} was accepted on {at}")]
+    Rollback {
+        /// Of the bundle.
+        found: u64,
+        /// The highest accepted.
+        highest: u64,
+        /// When that was, RFC 3339.
+        at: String,
+    },
+    /// A time in the statement is none.
+    #[error("its statement's time '{0}' is not a time")]
+    NoTime(String),
+}
+
+impl Problem {
+    /// The option that accepts it all the same; none if nothing does.
+    pub fn allowed_by(&self) -> Option<&'static str> {
+        match self {
+            Problem::Expired(_) | Problem::TooOld { .. } => Some("--allow-stale"),
+            Problem::Rollback { .. } => Some("--allow-rollback"),
+            Problem::Future { .. } | Problem::NoTime(_) => None,
+        }
+    }
+}
+
+fn days(duration: &Duration) -> String {
+    humantime::format_duration(*duration).to_string()
+}
+
+/// UTC, whole seconds.
+pub fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn time(text: &str) -> Result<SystemTime, Problem> {
+    humantime::parse_rfc3339(text).map_err(|_| Problem::NoTime(text.to_owned()))
+}
+
+impl Memory {
+    /// Reads the JSON of a memory.
+    pub fn parse(bytes: &[u8]) -> Result<Self, MemoryError> {
+        json::check(bytes, MOST_BYTES)?;
+        let memory: Memory = serde_json::from_slice(bytes).map_err(JsonError::from)?;
+        if memory.version != VERSION {
+            return Err(MemoryError::Version(memory.version));
+        }
+        let times = memory
+            .latest
+            .iter()
+            .chain(memory.services.values().map(|s| &s.at));
+        for text in times {
+            humantime::parse_rfc3339(text).map_err(|_| MemoryError::Time(text.clone()))?;
+        }
+        Ok(memory)
+    }
+
+    /// The JSON.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        json::canonical(self)
+    }
+
+    /// The time to judge by: the clock's, but never before what was seen, since a
+    /// clock that was set back would make old bundles fresh again.
+    pub fn reference(&self, clock: SystemTime) -> SystemTime {
+        let latest = self.latest.as_deref().and_then(|text| time(text).ok());
+        latest.map_or(clock, |latest| latest.max(clock))
+    }
+
+    /// All that is wrong with a bundle's age and sequence at a time.
+    pub fn problems(
+        &self,
+        statement: &Statement,
+        max_age: Option<Duration>,
+        at: SystemTime,
+    ) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        match time(&statement.created) {
+            Err(problem) => problems.push(problem),
+            Ok(created) => {
+                if created > at + TOLERANCE {
+                    problems.push(Problem::Future {
+                        created: statement.created.clone(),
+                        now: rfc3339(at),
+                    });
+                }
+                let age = at.duration_since(created).unwrap_or_default();
+                if let Some(max) = max_age.filter(|max| age > *max) {
+                    problems.push(Problem::TooOld {
+                        created: statement.created.clone(),
+                        max,
+                    });
+                }
+            }
+        }
+        match statement.expires.as_deref().map(time) {
+            Some(Err(problem)) => problems.push(problem),
+            Some(Ok(expires)) if at > expires => problems.push(Problem::Expired(rfc3339(expires))),
+            _ => {}
+        }
+        let service = &statement.service;
+        if let Some(before) = self.services.get(&service.name)
+            && before.sequence > service.sequence
+        {
+            problems.push(Problem::Rollback {
+                found: service.sequence,
+                highest: before.sequence,
+                at: before.at.clone(),
+            });
+        }
+        problems
+    }
+
+    /// The digest of another bundle that was accepted under the same sequence.
+    pub fn twin(&self, statement: &Statement, digest: &Digest) -> Option<&Digest> {
+        let before = self.services.get(&statement.service.name)?;
+        let same = before.sequence == statement.service.sequence;
+        (same && before.bundle != *digest).then_some(&before.bundle)
+    }
+
+    /// Remembers a bundle that was accepted at a time, and what was overridden.
+    pub fn accept(
+        &mut self,
+        statement: &Statement,
+        digest: &Digest,
+        overridden: &[Problem],
+        at: SystemTime,
+    ) {
+        let service = &statement.service;
+        let now = rfc3339(at);
+        self.latest = Some(rfc3339(self.reference(at)));
+        let newer = self
+            .services
+            .get(&service.name)
+            .is_none_or(|before| before.sequence <= service.sequence);
+        if newer {
+            let accepted = Accepted {
+                sequence: service.sequence,
+                bundle: *digest,
+                at: now.clone(),
+            };
+            self.services.insert(service.name.clone(), accepted);
+        }
+        for problem in overridden {
+            self.overrides.push(Override {
+                at: now.clone(),
+                service: service.name.clone(),
+                bundle: *digest,
+                why: problem.to_string(),
+            });
+        }
+        let over = self.overrides.len().saturating_sub(MOST_OVERRIDES);
+        self.overrides.drain(..over);
+    }
+}
+
+/// What would have made an accepted bundle fail, in words.
+pub fn would_fail(
+    statement: &Statement,
+    max_age: Option<Duration>,
+    threshold: u32,
+) -> Vec<String> {
+    let mut reasons = vec![match threshold {
+        1 => "without a signature by a trusted certificate".to_owned(),
+        n => format!("with signatures by fewer than {n} trusted certificates"),
+    }];
+    let created = time(&statement.created).ok();
+    let last = [
+        statement
+            .expires
+            .as_deref()
+            .and_then(|text| time(text).ok()),
+        created
+            .zip(max_age)
+            .and_then(|(created, max)| created.checked_add(max)),
+    ];
+    if let Some(last) = last.into_iter().flatten().min() {
+        reasons.push(format!("after {}", rfc3339(last)));
+    }
+    let service = &statement.service;
+    reasons.push(format!(
+        "where a sequence of {} above {} was accepted",
+        service.name, service.sequence
+    ));
+    reasons
+}

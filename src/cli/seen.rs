@@ -1,0 +1,127 @@
+//! The file in which a machine remembers what it has accepted.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::bundle::freshness::{MOST_BYTES, Memory, Problem};
+use crate::bundle::statement::Statement;
+use crate::cli::output::Output;
+use crate::error::{Failure, IoContext, Result};
+use crate::oci::Digest;
+use crate::ui::Ui;
+
+/// Where root remembers.
+const SYSTEM: &str = "/var/lib/standby";
+/// The file in that folder.
+const NAME: &str = "accepted.json";
+
+/// What was accepted before, as it was when the program started.
+#[derive(Debug)]
+pub struct Seen {
+    path: PathBuf,
+    memory: Memory,
+}
+
+impl Deref for Seen {
+    type Target = Memory;
+
+    fn deref(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+impl Seen {
+    /// Reads the memory of a folder, or of the usual one. None yet is an empty one.
+    pub fn open(folder: Option<&Path>) -> Result<Self> {
+        let folder = match folder {
+            Some(folder) => folder.to_owned(),
+            None => usual_folder(),
+        };
+        let path = folder.join(NAME);
+        let memory = read(&path)?;
+        Ok(Seen { path, memory })
+    }
+
+    /// Adds an accepted bundle to the file. That it cannot be written is said, not
+    /// an error: a rescue system may have nowhere to write, and must restore.
+    pub fn accept(
+        &self,
+        statement: &Statement,
+        digest: &Digest,
+        overridden: &[Problem],
+        at: SystemTime,
+        ui: &Ui,
+    ) -> Result {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let written = fs::create_dir_all(folder)
+            .and_then(|()| File::open(folder))
+            .and_then(|folder| {
+                // Two at once would forget one of them.
+                flock(&folder, FlockOperation::LockExclusive)?;
+                Ok(folder)
+            });
+        let lock = match written {
+            Ok(lock) => lock,
+            Err(error) => {
+                self.unwritten(&error, ui);
+                return Ok(());
+            }
+        };
+        let mut memory = read(&self.path)?;
+        memory.accept(statement, digest, overridden, at);
+        let bytes = memory.to_bytes().map_err(Failure::input)?;
+        let output = match Output::create_mode(&self.path, true, 0o600) {
+            Ok(output) => output,
+            Err(failure) => {
+                self.unwritten(&failure.error, ui);
+                return Ok(());
+            }
+        };
+        io::Write::write_all(&mut &**output.file(), &bytes)
+            .because(format!("cannot write {}", self.path.display()))?;
+        output.commit()?;
+        drop(lock);
+        Ok(())
+    }
+
+    fn unwritten(&self, error: &dyn std::fmt::Display, ui: &Ui) {
+        ui.warn(format!(
+            "{}: that this bundle was accepted cannot be remembered: {error}",
+            self.path.display()
+        ));
+    }
+}
+
+/// By the effective user: root's is the machine's.
+fn usual_folder() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from(SYSTEM);
+    }
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    variable("XDG_STATE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+        .map_or_else(|| PathBuf::from(SYSTEM), |state| state.join("standby"))
+}
+
+fn read(path: &Path) -> Result<Memory> {
+    let cannot = || format!("cannot read {}", path.display());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
+        Err(error) => return Err(error).because(cannot()),
+    };
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .because(cannot())?;
+    Memory::parse(&bytes).map_err(|error| {
+        Failure::input(error)
+            .context(path.display())
+            .hint("it holds what this machine has accepted: mend it, or move it away knowingly")
+    })
+}
