@@ -14,7 +14,7 @@ mkdir -p "${3:?}"
 out=$(realpath "$3")
 here=$(cd "$(dirname "$0")" && pwd)
 runs=${RUNS:-5}
-export LC_ALL=C
+export LC_ALL=C STANDBY_STATE=$out/state
 table=$out/table.tsv
 : >"$table"
 

@@ -11,6 +11,8 @@ rm -rf "${3:?}"
 mkdir -p "$3"
 out=$(realpath "$3")
 here=$(cd "$(dirname "$0")" && pwd)
+# What was accepted is remembered here, not on the machine.
+export STANDBY_STATE=$out/state
 
 began=0
 step() {

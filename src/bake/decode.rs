@@ -12,6 +12,10 @@ use crate::oci::layer::{self, LayerError, Limits, Spool};
 use crate::oci::unpack::{Copy, UnpackError, unpack};
 use crate::oci::{Digest, OciError};
 
+/// Entries that all layers decoded together may have: one layer's limit would be
+/// none to a manifest of a thousand layers.
+const MOST_ENTRIES: usize = 1 << 20;
+
 /// A layer to decode, and what to do with its stored bytes on the way.
 #[derive(Debug)]
 pub struct Job<'a> {
@@ -91,6 +95,7 @@ pub fn decode(
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(jobs.get(*index).map_or(0, |j| j.layer.size)));
     let next = AtomicUsize::new(0);
+    let entries = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, jobs.len().max(1)) {
@@ -100,7 +105,8 @@ pub fn decode(
                     let (Some(job), Some(spool), Some(id)) = found else {
                         break;
                     };
-                    let result = one(job, spool, *id, done);
+                    let result =
+                        one(job, spool, *id, done).and_then(|decoded| within(&entries, decoded));
                     let failed = result.is_err();
                     if let Ok(mut results) = results.lock() {
                         results.push((*index, result));
@@ -116,6 +122,16 @@ pub fn decode(
     let mut results = results.into_inner().unwrap_or_default();
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Counts a layer's entries among all.
+fn within(entries: &AtomicUsize, decoded: Decoded) -> Result<Decoded, DecodeError> {
+    let own = decoded.layer.len();
+    if entries.fetch_add(own, Ordering::Relaxed) + own > MOST_ENTRIES {
+        let problem = format!("they have more than {MOST_ENTRIES} entries in all");
+        return Err(OciError::invalid("the layers", problem).into());
+    }
+    Ok(decoded)
 }
 
 fn one(

@@ -122,8 +122,8 @@ const MOST_ENTRIES: usize = 10_000;
 
 /// Reads a canonical tar: every header, padding and the trailer are compared
 /// with what the writer would have written.
-pub fn read(file: &Arc<File>) -> Result<Vec<Found>, ArchiveError> {
-    let len = file.metadata()?.len();
+pub fn read(file: &Blob) -> Result<Vec<Found>, ArchiveError> {
+    let len = file.len();
     let mut entries: Vec<Found> = Vec::new();
     let mut at = 0;
     loop {
@@ -193,10 +193,13 @@ pub fn read(file: &Arc<File>) -> Result<Vec<Found>, ArchiveError> {
                 problem,
             });
         }
+        let blob = file
+            .part(content, size)
+            .ok_or_else(|| fault(at, "the tar is cut off"))?;
         entries.push(Found {
             name,
             header_at: at,
-            blob: Blob::in_file(Arc::clone(file), content, size),
+            blob,
         });
         at = next;
     }
@@ -210,10 +213,15 @@ fn fields(block: &[u8; HEADER]) -> Option<(String, u64)> {
 }
 
 /// Fills `buf`; false if the file ends before.
-fn read_or(file: &File, buf: &mut [u8], at: u64) -> io::Result<bool> {
-    match file.read_exact_at(buf, at) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
+fn read_or(file: &Blob, buf: &mut [u8], at: u64) -> io::Result<bool> {
+    let mut filled = 0;
+    while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at.saturating_add(filled as u64)) {
+            Ok(0) => return Ok(false),
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(error) => return Err(error),
+        }
     }
+    Ok(true)
 }

@@ -129,7 +129,10 @@ impl Problem {
 }
 
 fn days(duration: &Duration) -> String {
-    humantime::format_duration(*duration).to_string()
+    match duration.as_secs() {
+        seconds if seconds.is_multiple_of(86_400) => format!("{} days", seconds / 86_400),
+        _ => humantime::format_duration(*duration).to_string(),
+    }
 }
 
 /// UTC, whole seconds.
@@ -259,11 +262,7 @@ impl Memory {
 }
 
 /// What would have made an accepted bundle fail, in words.
-pub fn would_fail(
-    statement: &Statement,
-    max_age: Option<Duration>,
-    threshold: u32,
-) -> Vec<String> {
+pub fn would_fail(statement: &Statement, max_age: Option<Duration>, threshold: u32) -> Vec<String> {
     let mut reasons = vec![match threshold {
         1 => "without a signature by a trusted certificate".to_owned(),
         n => format!("with signatures by fewer than {n} trusted certificates"),

@@ -18,6 +18,7 @@ pub mod component;
 pub mod contents;
 pub mod freshness;
 pub mod open;
+pub mod parts;
 pub mod statement;
 pub mod verify;
 

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 
@@ -28,16 +27,14 @@ pub struct Opened {
 /// Opens a bundle in a file. One in zstd is first unpacked into `scratch`, an
 /// empty private file, at most `most` bytes.
 pub fn file(
-    mut file: File,
+    mut file: Blob,
     scratch: impl FnOnce() -> io::Result<File>,
     most: u64,
 ) -> Result<Opened, ArchiveError> {
     let mut magic = [0; 4];
-    let zstd = file.read(&mut magic)? == 4 && magic == [0x28, 0xb5, 0x2f, 0xfd];
-    file.seek(SeekFrom::Start(0))?;
-    if zstd {
+    if file.read_at(&mut magic, 0)? == 4 && magic == [0x28, 0xb5, 0x2f, 0xfd] {
         let mut plain = scratch()?;
-        let mut decoder = zstd::Decoder::new(file)?;
+        let mut decoder = zstd::Decoder::new(file.reader())?;
         decoder.window_log_max(27)?;
         let copied = io::copy(&mut decoder.take(most), &mut plain)?;
         if copied == most {
@@ -45,10 +42,10 @@ pub fn file(
                 "it unpacks to more than {most} bytes"
             ))));
         }
-        file = plain;
+        file = Blob::whole(plain)?;
     }
     Ok(Opened {
-        entries: archive::read(&Arc::new(file))?,
+        entries: archive::read(&file)?,
         ordered: true,
     })
 }

@@ -13,6 +13,7 @@ mod reference;
 mod seen;
 mod sign;
 mod signer;
+mod split;
 mod trust;
 mod verify;
 
@@ -48,6 +49,7 @@ enum Verb {
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
     Sign(sign::SignArgs),
+    Split(split::SplitArgs),
     Disk(disk::DiskArgs),
     Kit(kit::KitArgs),
     Keys(keys::KeysArgs),
@@ -91,6 +93,7 @@ fn run(verb: &Verb, ui: &Ui) -> Result {
         Verb::Verify(args) => args.run(ui),
         Verb::Inspect(args) => args.run(ui),
         Verb::Sign(args) => args.run(ui),
+        Verb::Split(args) => args.run(ui),
         Verb::Disk(args) => args.run(ui),
         Verb::Kit(args) => args.run(ui),
         Verb::Keys(args) => args.run(ui),

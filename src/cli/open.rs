@@ -1,19 +1,22 @@
 //! Opening what a reference or a path names.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::bundle::open::{self, Opened};
+use crate::bundle::parts::{self, Joined, Part, Parts};
 use crate::cli::output::scratch;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::archive::Archive;
 use crate::oci::image::Platform;
 use crate::oci::layout::Layout;
-use crate::oci::{Image, Reference, docker};
+use crate::oci::{Blob, Image, Reference, docker};
 
 /// Bytes that a bundle in zstd may unpack to.
 const MOST_BUNDLE: u64 = 1 << 40;
@@ -48,9 +51,19 @@ fn open_folder(path: &Path) -> Result<OwnedFd> {
     openat(CWD, path, flags, Mode::empty()).because(format!("cannot open {}", path.display()))
 }
 
-/// A file for reading.
+/// A file or a disk for reading. A pipe is refused instead of waited for.
 pub fn open_file(path: &Path) -> Result<File> {
-    File::open(path).because(format!("cannot open {}", path.display()))
+    let cannot = || format!("cannot open {}", path.display());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(CWD, path, flags, Mode::empty()).because(cannot())?);
+    let kind = file.metadata().because(cannot())?.file_type();
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(file);
+    }
+    Err(Failure::text(format!(
+        "{}: it is neither a file nor a disk",
+        path.display()
+    )))
 }
 
 /// A bundle in any of its forms; nothing of it is trusted.
@@ -58,13 +71,86 @@ pub fn open_bundle(path: &Path) -> Result<Opened> {
     let opened = if path.is_dir() {
         open::directory(open_folder(path)?)
     } else {
-        open::file(
-            open_file(path)?,
-            || scratch(&std::env::temp_dir()),
-            MOST_BUNDLE,
-        )
+        open::file(whole(path)?, || scratch(&std::env::temp_dir()), MOST_BUNDLE)
     };
     opened.map_err(|error| {
         Failure::from(crate::bundle::verify::VerifyError::from(error)).context(path.display())
     })
+}
+
+/// A file that was split, or one that was not.
+fn whole(path: &Path) -> Result<Blob> {
+    if let Some(list) = parts::list_of(path) {
+        return joined(&list);
+    }
+    let file = open_file(path).map_err(|failure| {
+        let list = parts::list_for(path);
+        match list.is_file() {
+            true => failure.hint(format!("it was split: name {}", list.display())),
+            false => failure,
+        }
+    })?;
+    Blob::whole(file).because(path.display())
+}
+
+/// The parts of a list beside it, joined as they are read. Each is hashed first,
+/// so that a damaged one is named.
+fn joined(list: &Path) -> Result<Blob> {
+    let cannot = format!("cannot read {}", list.display());
+    let mut text = String::new();
+    open_file(list)?
+        .take(parts::MOST_LIST)
+        .read_to_string(&mut text)
+        .because(&cannot)?;
+    let listed = Parts::parse(&text).map_err(|e| Failure::input(e).context(list.display()))?;
+    let folder = list.parent().unwrap_or(Path::new(""));
+    let files = listed
+        .parts
+        .iter()
+        .map(|part| {
+            let path = folder.join(&part.name);
+            let found = open_file(&path).and_then(|file| Blob::whole(file).because(path.display()));
+            found.map_err(|failure| {
+                let all = listed.parts.len();
+                failure.hint(format!(
+                    "all {all} parts have to be beside {}",
+                    list.display()
+                ))
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let checked = |(part, file): (&Part, &Blob)| -> Result<()> {
+        let path = folder.join(&part.name);
+        let whole = file.len() == part.size
+            && file
+                .digest()
+                .because(format!("cannot read {}", path.display()))?
+                == part.digest;
+        if whole {
+            return Ok(());
+        }
+        let text = format!("{}: it is not the part that was split off", path.display());
+        let hint = "copy this part again from where it came from";
+        Err(Failure::untrusted(anyhow::anyhow!(text)).hint(hint))
+    };
+    let results: Vec<Result<()>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = listed
+            .parts
+            .iter()
+            .zip(&files)
+            .map(|pair| scope.spawn(move || checked(pair)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    });
+    results.into_iter().collect::<Result<()>>()?;
+    let joined = Joined::new(files);
+    let len = joined.len();
+    Ok(Blob::in_file(Arc::new(joined), 0, len))
 }

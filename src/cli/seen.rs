@@ -97,8 +97,11 @@ impl Seen {
     }
 }
 
-/// By the effective user: root's is the machine's.
+/// `STANDBY_STATE`, else by the effective user: root's is the machine's.
 fn usual_folder() -> PathBuf {
+    if let Some(named) = std::env::var_os("STANDBY_STATE").filter(|named| !named.is_empty()) {
+        return PathBuf::from(named);
+    }
     if rustix::process::geteuid().is_root() {
         return PathBuf::from(SYSTEM);
     }

@@ -37,7 +37,7 @@ pub struct TrustArgs {
     #[arg(long)]
     allow_rollback: bool,
     /// Folder of what was accepted before
-    /// [default: /var/lib/standby for root, else standby in the user's state folder]
+    /// [default: STANDBY_STATE, then /var/lib/standby for root, else standby in the user's state folder]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 }

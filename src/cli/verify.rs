@@ -181,6 +181,9 @@ pub fn tell(accepted: &Accepted, ui: &Ui) {
 }
 
 fn warn_overridden(accepted: &Accepted, ui: &Ui) {
+    for problem in &accepted.verified.other {
+        ui.warn(format!("does not count: {problem}"));
+    }
     for problem in &accepted.overridden {
         ui.warn(format!("accepted although {problem}"));
     }

@@ -68,7 +68,7 @@ impl Archive {
         for _ in 0..8 {
             match self.entries.get(&name)? {
                 Member::Regular { offset, len } => {
-                    return Some(Blob::in_file(Arc::clone(&self.file), *offset, *len));
+                    return Some(Blob::in_file(self.file.clone(), *offset, *len));
                 }
                 Member::Link { target } => name = target.clone(),
             }

@@ -2,34 +2,73 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use standby_tree::ReadAt;
 
 use crate::oci::digest::Digest;
 use crate::oci::error::OciError;
 
 /// A run of bytes, read without a shared position, so from many threads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Blob {
     bytes: Bytes,
     len: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Bytes {
-    File { file: Arc<File>, offset: u64 },
+    Stored {
+        medium: Arc<dyn ReadAt>,
+        offset: u64,
+    },
     Memory(Arc<[u8]>),
+}
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blob")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Blob {
     /// `len` bytes of `file` from `offset`.
-    pub fn in_file(file: Arc<File>, offset: u64, len: u64) -> Self {
+    pub fn in_file(file: Arc<dyn ReadAt>, offset: u64, len: u64) -> Self {
         Blob {
-            bytes: Bytes::File { file, offset },
+            bytes: Bytes::Stored {
+                medium: file,
+                offset,
+            },
             len,
         }
+    }
+
+    /// All of an open file, as long as it is now.
+    pub fn whole(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Blob::in_file(Arc::new(file), 0, len))
+    }
+
+    /// `len` of its bytes from `offset`; none if it has not that many.
+    pub fn part(&self, offset: u64, len: u64) -> Option<Self> {
+        let end = offset.checked_add(len).filter(|end| *end <= self.len)?;
+        let bytes = match &self.bytes {
+            Bytes::Stored {
+                medium,
+                offset: base,
+            } => Bytes::Stored {
+                medium: Arc::clone(medium),
+                offset: base.checked_add(offset)?,
+            },
+            Bytes::Memory(bytes) => {
+                let range = usize::try_from(offset).ok()?..usize::try_from(end).ok()?;
+                Bytes::Memory(bytes.get(range)?.into())
+            }
+        };
+        Some(Blob { bytes, len })
     }
 
     /// Bytes in memory.
@@ -52,14 +91,6 @@ impl Blob {
         self.len == 0
     }
 
-    /// Where the bytes are in which file, if they are in one.
-    pub fn file_range(&self) -> Option<(&Arc<File>, u64)> {
-        match &self.bytes {
-            Bytes::File { file, offset } => Some((file, *offset)),
-            Bytes::Memory(_) => None,
-        }
-    }
-
     /// Reads at most `buf.len()` bytes from `offset`; 0 at the end.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -69,14 +100,14 @@ impl Blob {
             return Ok(0);
         }
         match &self.bytes {
-            Bytes::File { file, offset: base } => {
+            Bytes::Stored {
+                medium,
+                offset: base,
+            } => {
                 let at = base
                     .checked_add(offset)
                     .ok_or(io::ErrorKind::UnexpectedEof)?;
-                match file.read_at(buf, at)? {
-                    0 => Err(io::ErrorKind::UnexpectedEof.into()),
-                    read => Ok(read),
-                }
+                medium.read_exact_at(buf, at).map(|()| buf.len())
             }
             Bytes::Memory(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);

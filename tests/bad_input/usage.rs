@@ -212,7 +212,12 @@ fn a_bundle_of_a_newer_version() {
     let place = Place::with("tiny");
     place.build().ok();
     let path = place.at("out/tiny-1.0.0.oci.tar");
-    let opened = open::file(fs::File::open(&path).unwrap(), tempfile::tempfile, 1 << 30).unwrap();
+    let opened = open::file(
+        standby::oci::Blob::whole(fs::File::open(&path).unwrap()).unwrap(),
+        tempfile::tempfile,
+        1 << 30,
+    )
+    .unwrap();
     let bundle = verify::Candidate::read(opened).unwrap().accept().unwrap();
     let mut statement: Value = serde_json::from_slice(&bundle.statement_bytes).unwrap();
     statement["standby_bundle"] = json!(2);

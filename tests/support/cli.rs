@@ -92,6 +92,7 @@ impl Place {
             .env("PATH", PATH)
             .env("HOME", self.at("home"))
             .env("TMPDIR", self.at("tmp"))
+            .env("STANDBY_STATE", self.at("state"))
             .env("LC_ALL", "C")
             .current_dir(self.folder.path());
         command

@@ -33,15 +33,15 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             total_bytes: 1 << 40,
-            entries: 4 << 20,
-            nodes: 8 << 20,
+            entries: 3 << 18,
+            nodes: 1 << 20,
             path_bytes: 4096,
             name_bytes: 255,
             depth: 1024,
             extended_bytes: 1 << 20,
             xattrs: 256,
             xattr_bytes: 64 << 10,
-            metadata_bytes: 512 << 20,
+            metadata_bytes: 64 << 20,
             sparse_runs: 1 << 18,
         }
     }

@@ -1,0 +1,169 @@
+//! When: the replay of what was once good.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::cli::Place;
+use crate::forge::Forge;
+use crate::{BUNDLE, CERT, case, first, refused, refuses};
+
+const DAY: u64 = 86_400;
+
+/// So many days from now.
+fn day(days: i64) -> String {
+    let span = Duration::from_secs(days.unsigned_abs() * DAY);
+    let now = SystemTime::now();
+    let time = if days < 0 { now - span } else { now + span };
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn signed(place: &Place, change: impl FnOnce(&mut Value)) {
+    Forge::read(place)
+        .edit(change)
+        .sign(place, &["signer"])
+        .put(place);
+}
+
+/// What the place's memory has.
+fn memory(place: &Place) -> Value {
+    let text = std::fs::read(place.at("state/accepted.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn the_statement_of_another_service() {
+    let place = case();
+    crate::cli::copy(&place.at(CERT), &place.at("trust/signer.pgp"));
+    place.write("trust/policy.toml", "services = [\"links\"]\n");
+    refused(
+        &place,
+        "trust",
+        3,
+        &["may not speak for the service 'tiny'"],
+    );
+}
+
+#[test]
+fn an_older_sequence() {
+    let place = case();
+    let verify = format!("verify {BUNDLE} --trust {CERT}");
+    place.standby(&verify).ok();
+    assert_eq!(memory(&place)["services"]["tiny"]["sequence"], 2);
+    crate::cli::copy(&first(), &place.at(BUNDLE));
+    refused(
+        &place,
+        CERT,
+        3,
+        &[
+            "rollback",
+            "sequence is 1",
+            "2 was accepted",
+            "--allow-rollback",
+        ],
+    );
+    // A person may, and it is recorded; the highest stays the highest.
+    let said = place.standby(&format!("{verify} --allow-rollback")).ok();
+    said.says(&["warning: ", "although it is a rollback"]);
+    let after = memory(&place);
+    assert_eq!(after["services"]["tiny"]["sequence"], 2);
+    let why = after["overrides"][0]["why"].as_str().unwrap();
+    assert!(why.contains("rollback"), "{why}");
+    refused(&place, CERT, 3, &["rollback"]);
+}
+
+#[test]
+fn expired() {
+    let place = case();
+    signed(&place, |statement| {
+        statement["created"] = json!(day(-60));
+        statement["expires"] = json!(day(-30));
+    });
+    refused(&place, CERT, 3, &["stale", "expired on", "--allow-stale"]);
+    let said = place
+        .standby(&format!("verify {BUNDLE} --trust {CERT} --allow-stale"))
+        .ok();
+    said.says(&["warning: "]);
+    let why = memory(&place)["overrides"][0]["why"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(why.contains("expired"), "{why}");
+    // As of a time when it was fresh it was good; that is a supposition, not remembered.
+    let place = case();
+    signed(&place, |statement| {
+        statement["created"] = json!(day(-60));
+        statement["expires"] = json!(day(30));
+    });
+    let at = day(29);
+    place
+        .standby(&format!("verify {BUNDLE} --trust {CERT} --at {at}"))
+        .ok();
+    assert!(!place.at("state").exists());
+    refuses(
+        &place,
+        &format!("verify {BUNDLE} --trust {CERT} --at {}", day(31)),
+        3,
+        &["stale"],
+    );
+}
+
+#[test]
+fn older_than_the_policy_accepts() {
+    let place = case();
+    signed(&place, |statement| {
+        statement["created"] = json!(day(-60));
+        statement.as_object_mut().unwrap().remove("expires");
+    });
+    place
+        .standby(&format!("verify {BUNDLE} --trust {CERT} --state s"))
+        .ok();
+    crate::cli::copy(&place.at(CERT), &place.at("trust/signer.pgp"));
+    place.write("trust/policy.toml", "max_age = \"30d\"\n");
+    refused(
+        &place,
+        "trust",
+        3,
+        &["stale", "trust policy accepts 30 days"],
+    );
+}
+
+#[test]
+fn future_dated() {
+    let place = case();
+    signed(&place, |statement| statement["created"] = json!(day(3)));
+    refused(&place, CERT, 3, &["from the future", "clock"]);
+}
+
+#[test]
+fn the_clock_reset() {
+    let place = case();
+    signed(&place, |statement| {
+        statement["created"] = json!(day(-60));
+        statement["expires"] = json!(day(30));
+    });
+    // Good by this clock; but the machine has seen a later time.
+    let seen = json!({"version": 1, "latest": day(31), "services": {}});
+    place.write("state/accepted.json", seen.to_string());
+    refused(&place, CERT, 3, &["stale", "this machine's clock says"]);
+}
+
+#[test]
+fn a_memory_that_was_meddled_with() {
+    let place = case();
+    for bad in [
+        "",
+        "{}",
+        "{\"version\":2,\"services\":{}}",
+        "{\"version\":1,\"services\":{},\"Services\":{}}",
+    ] {
+        place.write("state/accepted.json", bad);
+        refused(&place, CERT, 1, &["state/accepted.json", "hint: "]);
+    }
+    // Without one to write to, a restore goes on.
+    std::fs::remove_dir_all(place.at("state")).unwrap();
+    place.write("state", "a file");
+    let verify = format!("verify {BUNDLE} --trust {CERT} --state state/none");
+    let said = place.standby(&verify);
+    assert!(said.code == Some(0) || said.code == Some(1), "{said}");
+}

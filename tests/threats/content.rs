@@ -1,0 +1,293 @@
+//! What is in the bundle, and what is only said to be.
+
+use serde_json::{Value, json};
+use standby::bundle::component::Role;
+use standby::oci::Digest;
+
+use crate::forge::{Forge, edit_index, files, header, tar_of};
+use crate::{BUNDLE, CERT, case, first, refused};
+
+#[test]
+fn an_old_snapshot_with_a_new_runtime() {
+    let place = case();
+    let old = Forge::of(&first());
+    let mut mixed = Forge::read(&place);
+    let snapshot = |forge: &Forge| {
+        let found = forge
+            .components
+            .iter()
+            .position(|c| c.role == Role::Snapshot);
+        found.unwrap()
+    };
+    let (from, to) = (snapshot(&old), snapshot(&mixed));
+    mixed.components[to] = old.components[from].clone();
+    mixed.put(&place);
+    refused(&place, CERT, 3, &["snapshot"]);
+}
+
+/// Puts other bytes of the same length into a file of the tar.
+fn swap(name: impl Fn(&str, &[u8]) -> bool, change: impl Fn(&mut Vec<u8>)) {
+    let place = case();
+    let mut files = files(&place);
+    let (name, content) = files.iter_mut().find(|(n, c)| name(n, c)).unwrap();
+    let before = content.clone();
+    change(content);
+    assert!(before.len() == content.len() && before != *content);
+    let last = name.rsplit('/').next().unwrap().to_owned();
+    place.write(BUNDLE, tar_of(&files));
+    refused(&place, CERT, 3, &[&last]);
+}
+
+#[test]
+fn a_swapped_manifest_of_the_same_size() {
+    let is_manifest = |name: &str, content: &[u8]| {
+        name.starts_with("blobs/")
+            && content.starts_with(b"{")
+            && content.windows(8).any(|w| w == b"\"layers\"")
+    };
+    swap(is_manifest, |content| {
+        let text = String::from_utf8(content.clone()).unwrap();
+        let at = text.find("\"size\":").unwrap() + 7;
+        content[at] = if content[at] == b'1' { b'2' } else { b'1' };
+    });
+}
+
+#[test]
+fn a_swapped_manifest_json() {
+    // podman and docker load by this file: it must not lead them elsewhere.
+    swap(
+        |name, _| name == "manifest.json",
+        |content| {
+            let text = String::from_utf8(content.clone()).unwrap();
+            *content = text.replace("/front:", "/frond:").into_bytes();
+        },
+    );
+}
+
+#[test]
+fn an_extra_file() {
+    for at in [0, 3] {
+        let place = case();
+        let mut files = files(&place);
+        files.insert(at, ("etc/profile".into(), b"true".to_vec()));
+        place.write(BUNDLE, tar_of(&files));
+        refused(&place, CERT, 3, &["etc/profile"]);
+    }
+}
+
+#[test]
+fn an_extra_blob() {
+    let place = case();
+    let mut files = files(&place);
+    let digest = Digest::of(b"more").hex();
+    files.insert(1, (format!("blobs/sha256/{digest}"), b"more".to_vec()));
+    place.write(BUNDLE, tar_of(&files));
+    refused(&place, CERT, 3, &[&digest]);
+}
+
+#[test]
+fn an_extra_descriptor() {
+    let place = case();
+    edit_index(&place, |text| {
+        let mut index: Value = serde_json::from_str(&text).unwrap();
+        let listed = index["manifests"].as_array_mut().unwrap();
+        let mut again = listed[0].clone();
+        again["annotations"] = json!({"org.opencontainers.image.ref.name": "other:latest"});
+        listed.push(again);
+        index.to_string()
+    });
+    refused(&place, CERT, 3, &["index.json"]);
+}
+
+#[test]
+fn a_duplicate_tar_entry() {
+    // Of two entries of a name, others take the last.
+    let place = case();
+    let mut files = files(&place);
+    let index = files.last().unwrap().clone();
+    files.push(index);
+    place.write(BUNDLE, tar_of(&files));
+    refused(&place, CERT, 3, &["index.json", "twice"]);
+}
+
+/// Adds an entry of a type and name to the tar.
+fn entry(kind: tar::EntryType, name: &str, link: &str) {
+    let place = case();
+    let mut whole = std::fs::read(place.at(BUNDLE)).unwrap();
+    whole.truncate(whole.len() - 1024);
+    let mut header = header(kind, 0);
+    let field = &mut header.as_old_mut().name;
+    field[..name.len()].copy_from_slice(name.as_bytes());
+    let field = &mut header.as_old_mut().linkname;
+    field[..link.len()].copy_from_slice(link.as_bytes());
+    header.set_cksum();
+    whole.extend_from_slice(header.as_bytes());
+    whole.extend_from_slice(&[0; 1024]);
+    place.write(BUNDLE, whole);
+    refused(&place, CERT, 3, &["of the tar"]);
+}
+
+#[test]
+fn a_symlink_in_the_tar() {
+    entry(tar::EntryType::Symlink, "blobs", "/etc");
+}
+
+#[test]
+fn a_hard_link_in_the_tar() {
+    entry(tar::EntryType::Link, "link", "index.json");
+}
+
+#[test]
+fn a_device_in_the_tar() {
+    entry(tar::EntryType::Block, "disk", "");
+    entry(tar::EntryType::Char, "null", "");
+    entry(tar::EntryType::Fifo, "pipe", "");
+}
+
+#[test]
+fn an_absolute_name_in_the_tar() {
+    entry(tar::EntryType::Regular, "/etc/passwd", "");
+}
+
+#[test]
+fn a_name_with_dots_in_the_tar() {
+    entry(tar::EntryType::Regular, "../../etc/passwd", "");
+    entry(tar::EntryType::Regular, "blobs/../index.json", "");
+}
+
+#[test]
+fn duplicate_json_keys() {
+    let place = case();
+    edit_index(&place, |text| text.replacen('{', "{\"manifests\":[],", 1));
+    refused(&place, CERT, 3, &["index.json", "manifests"]);
+}
+
+#[test]
+fn case_variant_json_keys() {
+    // Go's decoders take either for the same key.
+    let place = case();
+    edit_index(&place, |text| text.replacen('{', "{\"Manifests\":[],", 1));
+    refused(&place, CERT, 3, &["index.json", "anifests"]);
+    let place = case();
+    let mut forge = Forge::read(&place);
+    let text = String::from_utf8(forge.statement.clone()).unwrap();
+    forge.statement = text
+        .replacen('{', "{\"Created\":\"2020-01-01T00:00:00Z\",", 1)
+        .into_bytes();
+    forge.sign(&place, &["signer"]).put(&place);
+    refused(&place, CERT, 3, &["statement"]);
+}
+
+/// Changes the first descriptor of the index.
+fn descriptor(change: impl Fn(&mut Value), words: &[&str]) {
+    let place = case();
+    edit_index(&place, |text| {
+        let mut index: Value = serde_json::from_str(&text).unwrap();
+        change(&mut index["manifests"][0]);
+        index.to_string()
+    });
+    refused(&place, CERT, 3, words);
+}
+
+/// Changes the descriptor of a layer in the signed runtime's manifest, signed again.
+fn layer(change: impl Fn(&mut Value), words: &[&str]) {
+    let place = case();
+    let mut forge = Forge::read(&place);
+    let (mut manifest, blobs) = forge.runtime_parts();
+    change(&mut manifest["layers"][0]);
+    let listed = forge.parsed().components[0].clone();
+    forge.runtime(&manifest, blobs, listed.unpacked_size, &listed.diff_ids);
+    forge.sign(&place, &["signer"]).put(&place);
+    refused(&place, CERT, 3, words);
+}
+
+#[test]
+fn urls() {
+    let urls = json!(["https://example.org/layer"]);
+    descriptor(|d| d["urls"] = urls.clone(), &["index.json"]);
+    layer(|d| d["urls"] = urls.clone(), &["urls"]);
+}
+
+#[test]
+fn wrong_data() {
+    let data = json!("bm90IHRoaXM=");
+    descriptor(|d| d["data"] = data.clone(), &["index.json"]);
+    layer(|d| d["data"] = data.clone(), &["data"]);
+}
+
+#[test]
+fn a_digest_of_another_algorithm() {
+    let other = format!("sha512:{}", "ab".repeat(64));
+    descriptor(|d| d["digest"] = json!(other), &["index.json"]);
+    layer(|d| d["digest"] = json!(other), &["sha512"]);
+}
+
+#[test]
+fn a_digest_in_capitals() {
+    let upper = |d: &mut Value| {
+        let text = d["digest"].as_str().unwrap();
+        let (algorithm, hex) = text.split_once(':').unwrap();
+        d["digest"] = json!(format!("{algorithm}:{}", hex.to_uppercase()));
+    };
+    descriptor(upper, &["index.json"]);
+    layer(upper, &["digest"]);
+}
+
+#[test]
+fn a_nested_index() {
+    let nested = json!("application/vnd.oci.image.index.v1+json");
+    descriptor(|d| d["mediaType"] = nested.clone(), &["index.json"]);
+    let place = case();
+    let mut forge = Forge::read(&place);
+    let (_, blobs) = forge.runtime_parts();
+    let index = json!({"schemaVersion": 2, "mediaType": nested, "manifests": []});
+    forge.runtime(&index, blobs, 0, &[]);
+    forge.edit(|s| s["components"][0]["media_type"] = nested.clone());
+    forge.sign(&place, &["signer"]);
+    // Such a thing cannot even be written by our own writer's rules: it has no layers.
+    forge.put(&place);
+    refused(&place, CERT, 3, &["runtime"]);
+}
+
+#[test]
+fn sizes_that_lie() {
+    for size in [0u64, 1, 1 << 40, u64::MAX] {
+        descriptor(|d| d["size"] = json!(size), &["index.json"]);
+        layer(|d| d["size"] = json!(size), &["runtime", "descriptor"]);
+    }
+    for (field, size) in [("size", 1u64), ("content_size", 5), ("size", 1 << 50)] {
+        let place = case();
+        let mut forge = Forge::read(&place);
+        forge.edit(|s| s["components"][0][field] = json!(size));
+        forge.sign(&place, &["signer"]).put(&place);
+        refused(&place, CERT, 3, &["runtime"]);
+    }
+}
+
+#[test]
+fn bytes_after_the_tar() {
+    for more in [&[0u8; 512][..], b"x", b"PK\x05\x06"] {
+        let place = case();
+        let mut whole = std::fs::read(place.at(BUNDLE)).unwrap();
+        whole.extend_from_slice(more);
+        place.write(BUNDLE, whole);
+        refused(&place, CERT, 3, &["after the end"]);
+    }
+}
+
+#[test]
+fn cut_off() {
+    let place = case();
+    let whole = std::fs::read(place.at(BUNDLE)).unwrap();
+    for len in [
+        whole.len() - 1,
+        whole.len() - 1024,
+        whole.len() / 2,
+        512,
+        1,
+        0,
+    ] {
+        place.write(BUNDLE, &whole[..len]);
+        refused(&place, CERT, 3, &["tar"]);
+    }
+}

@@ -1,0 +1,172 @@
+//! Who signed.
+
+use std::time::{Duration, SystemTime};
+
+use standby_keys::{GenerateOptions, generate};
+
+use crate::cli::Place;
+use crate::forge::{Forge, signature};
+use crate::{BUNDLE, CERT, case, refused};
+
+/// A trust folder of these certificates and this policy.
+fn trust(place: &Place, certificates: &[&str], policy: &str) -> &'static str {
+    for name in certificates {
+        let from = place.at(&format!("keys/{name}.cert.pgp"));
+        crate::cli::copy(&from, &place.at(&format!("trust/{name}.pgp")));
+    }
+    place.write("trust/policy.toml", policy);
+    "trust"
+}
+
+#[test]
+fn unsigned() {
+    let place = case();
+    let mut forge = Forge::read(&place);
+    forge.signatures.clear();
+    forge.put(&place);
+    refused(&place, CERT, 3, &["unsigned"]);
+}
+
+#[test]
+fn a_signature_stripped() {
+    let place = case();
+    let folder = trust(&place, &["signer", "second"], "threshold = 2\n");
+    let mut forge = Forge::read(&place);
+    forge.sign(&place, &["signer", "second"]).put(&place);
+    place
+        .standby(&format!("verify {BUNDLE} --trust {folder} --state s"))
+        .ok();
+    forge.signatures.pop();
+    forge.put(&place);
+    refused(&place, folder, 3, &["1 of 2"]);
+}
+
+#[test]
+fn signed_by_an_unknown_key() {
+    let place = case();
+    Forge::read(&place).sign(&place, &["second"]).put(&place);
+    refused(&place, CERT, 3, &["not trusted"]);
+}
+
+/// A key valid in a time of its own; signs the bundle as of then.
+fn dated(
+    place: &Place,
+    created: SystemTime,
+    valid_for: Option<Duration>,
+    signed: SystemTime,
+) -> Vec<u8> {
+    let made = generate(GenerateOptions {
+        user_id: "Old <old@example.org>".into(),
+        passphrase: None,
+        created,
+        valid_for,
+    })
+    .unwrap();
+    place.write("keys/dated.cert.pgp", &made.certificate);
+    place.write("keys/dated.rev.pgp", &made.revocation);
+    let mut forge = Forge::read(place);
+    let key = standby_keys::SignerKey::load(made.key.as_ref(), signed).unwrap();
+    forge.signatures = vec![key.sign_detached(&forge.statement, signed, false).unwrap()];
+    forge.put(place);
+    made.revocation
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn signed_by_an_expired_key() {
+    let place = case();
+    let now = SystemTime::now();
+    dated(&place, now - DAY * 30, Some(DAY * 10), now - DAY * 25);
+    refused(&place, "keys/dated.cert.pgp", 3, &["expired"]);
+}
+
+#[test]
+fn signed_by_a_revoked_key() {
+    let place = case();
+    let now = SystemTime::now();
+    dated(&place, now - DAY * 30, None, now - DAY);
+    let folder = trust(&place, &["dated"], "");
+    place
+        .standby(&format!("verify {BUNDLE} --trust {folder} --state s"))
+        .ok();
+    crate::cli::copy(
+        &place.at("keys/dated.rev.pgp"),
+        &place.at("trust/dated.rev"),
+    );
+    refused(&place, folder, 3, &["revoked"]);
+}
+
+#[test]
+fn signed_by_a_key_that_is_not_for_signing() {
+    let place = case();
+    let forge = Forge::read(&place);
+    place.write("statement.json", &forge.statement);
+    // gpg does not let such a key sign: the usage is taken away before, and given
+    // back only after the certificate was exported.
+    place
+        .shell(
+            r#"export GNUPGHOME=$PWD/g; mkdir -m 700 g
+            now=$(date +%s)
+            at() { gpg --batch --quiet --pinentry-mode loopback --passphrase '' \
+                --faked-system-time "$((now - 86400 * $1))!" "${@:2}"; }
+            toggle() { printf 'change-usage\nS\nQ\nsave\n' \
+                | gpg --quiet --no-tty --command-fd 0 --pinentry-mode loopback --passphrase '' \
+                    --faked-system-time "$((now - 86400 * $1))!" --expert --edit-key c@example.org 2>&1; }
+            at 9 --quick-generate-key 'C <c@example.org>' ed25519 sign,cert never
+            toggle 5
+            at 4 --export >keys/certify.cert.pgp
+            toggle 3
+            at 1 --detach-sign -o s.sig statement.json
+            gpgconf --kill all; rm -r g"#,
+        )
+        .ok();
+    let mut forge = forge;
+    forge.signatures = vec![std::fs::read(place.at("s.sig")).unwrap()];
+    forge.put(&place);
+    refused(
+        &place,
+        "keys/certify.cert.pgp",
+        3,
+        &["not meant for signing"],
+    );
+}
+
+#[test]
+fn one_good_and_one_bad_signature() {
+    let place = case();
+    let mut forge = Forge::read(&place);
+    forge.sign(&place, &["signer"]);
+    forge
+        .signatures
+        .push(signature(&place, "second", b"something else"));
+    forge.put(&place);
+    // The bad one does not count, and takes nothing from the good one.
+    let folder = trust(&place, &["signer", "second"], "threshold = 2\n");
+    refused(&place, folder, 3, &["1 of 2", "does not match"]);
+    let said = place
+        .standby(&format!("verify {BUNDLE} --trust {CERT} --state s"))
+        .ok();
+    said.says(&["warning: ", "signature 2"]);
+}
+
+#[test]
+fn the_same_certificate_twice() {
+    let place = case();
+    let mut forge = Forge::read(&place);
+    forge.sign(&place, &["signer", "signer"]).put(&place);
+    let folder = trust(&place, &["signer", "second"], "threshold = 2\n");
+    refused(&place, folder, 3, &["1 of 2"]);
+}
+
+#[test]
+fn a_certificate_that_is_not_pinned() {
+    let place = case();
+    let pin = "ab".repeat(20);
+    let folder = trust(
+        &place,
+        &["signer"],
+        &format!("fingerprints = [\"{pin}\"]\n"),
+    );
+    refused(&place, folder, 1, &["fingerprints"]);
+}
