@@ -1,5 +1,6 @@
 //! A secret key that makes detached signatures.
 
+use std::io::Write;
 use std::time::SystemTime;
 
 use sequoia_openpgp as openpgp;
@@ -9,6 +10,7 @@ use openpgp::crypto::{KeyPair, S2K};
 use openpgp::packet::key::{SecretKeyMaterial, SecretParts, UnspecifiedRole};
 use openpgp::packet::signature::SignatureBuilder;
 use openpgp::packet::{Key, Packet};
+use openpgp::serialize::stream::{LiteralWriter, Message, Signer};
 use openpgp::serialize::{Marshal, MarshalInto};
 use openpgp::types::{HashAlgorithm, SignatureType};
 
@@ -151,13 +153,7 @@ impl SignerKey {
         at: SystemTime,
         armor: bool,
     ) -> Result<Vec<u8>, SignerError> {
-        let fingerprint = self.key.fingerprint();
-        validity::check_signing_key(&self.certificate.0, &fingerprint, at).map_err(|problem| {
-            SignerError::Unusable {
-                fingerprint: Fingerprint::of(&fingerprint),
-                problem,
-            }
-        })?;
+        self.check(at)?;
         let packet = self.sign(data, at)?;
         let failed = |error| SignerError::Failed(because(&error));
         if !armor {
@@ -168,6 +164,35 @@ impl SignerKey {
         let mut writer = openpgp::armor::Writer::new(Vec::new(), kind).map_err(io)?;
         packet.serialize(&mut writer).map_err(failed)?;
         writer.finalize().map_err(io)
+    }
+
+    /// A binary OpenPGP message that holds `data` and a signature over it, dated
+    /// `at` (RFC 9580, section 10.3), as containers/image's simple signing wants it.
+    pub fn sign_inline(&self, data: &[u8], at: SystemTime) -> Result<Vec<u8>, SignerError> {
+        self.check(at)?;
+        let pair = self.pair.clone().ok_or(SignerError::Locked)?;
+        let mut out = Vec::new();
+        (|| {
+            let message = Signer::new(Message::new(&mut out), pair)?
+                .hash_algo(HashAlgorithm::SHA512)?
+                .creation_time(at)
+                .build()?;
+            let mut literal = LiteralWriter::new(message).build()?;
+            literal.write_all(data)?;
+            literal.finalize()
+        })()
+        .map_err(|error| SignerError::Failed(because(&error)))?;
+        Ok(out)
+    }
+
+    fn check(&self, at: SystemTime) -> Result<(), SignerError> {
+        let fingerprint = self.key.fingerprint();
+        validity::check_signing_key(&self.certificate.0, &fingerprint, at).map_err(|problem| {
+            SignerError::Unusable {
+                fingerprint: Fingerprint::of(&fingerprint),
+                problem,
+            }
+        })
     }
 
     fn sign(&self, data: &[u8], at: SystemTime) -> Result<Packet, SignerError> {

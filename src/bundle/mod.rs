@@ -19,6 +19,7 @@ pub mod contents;
 pub mod freshness;
 pub mod open;
 pub mod parts;
+pub mod simple_signing;
 pub mod statement;
 pub mod verify;
 

@@ -3,6 +3,7 @@
 
 mod build;
 mod disk;
+mod export;
 mod init;
 mod inspect;
 mod keys;
@@ -50,6 +51,7 @@ enum Verb {
     Inspect(inspect::InspectArgs),
     Sign(sign::SignArgs),
     Split(split::SplitArgs),
+    Export(export::ExportArgs),
     Disk(disk::DiskArgs),
     Kit(kit::KitArgs),
     Keys(keys::KeysArgs),
@@ -94,6 +96,7 @@ fn run(verb: &Verb, ui: &Ui) -> Result {
         Verb::Inspect(args) => args.run(ui),
         Verb::Sign(args) => args.run(ui),
         Verb::Split(args) => args.run(ui),
+        Verb::Export(args) => args.run(ui),
         Verb::Disk(args) => args.run(ui),
         Verb::Kit(args) => args.run(ui),
         Verb::Keys(args) => args.run(ui),

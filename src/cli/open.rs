@@ -55,7 +55,14 @@ fn open_folder(path: &Path) -> Result<OwnedFd> {
 pub fn open_file(path: &Path) -> Result<File> {
     let cannot = || format!("cannot open {}", path.display());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(openat(CWD, path, flags, Mode::empty()).because(cannot())?);
+    let opened = openat(CWD, path, flags, Mode::empty()).because(cannot());
+    let file = File::from(opened.map_err(|failure| {
+        let list = parts::list_for(path);
+        match list.is_file() {
+            true => failure.hint(format!("it was split: name {}", list.display())),
+            false => failure,
+        }
+    })?);
     let kind = file.metadata().because(cannot())?.file_type();
     if kind.is_file() || kind.is_block_device() {
         return Ok(file);
@@ -83,14 +90,7 @@ fn whole(path: &Path) -> Result<Blob> {
     if let Some(list) = parts::list_of(path) {
         return joined(&list);
     }
-    let file = open_file(path).map_err(|failure| {
-        let list = parts::list_for(path);
-        match list.is_file() {
-            true => failure.hint(format!("it was split: name {}", list.display())),
-            false => failure,
-        }
-    })?;
-    Blob::whole(file).because(path.display())
+    Blob::whole(open_file(path)?).because(path.display())
 }
 
 /// The parts of a list beside it, joined as they are read. Each is hashed first,

@@ -70,7 +70,7 @@ fn a_gzip_bomb() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     io::copy(&mut zeros(2 * GIB), &mut encoder).unwrap();
     let place = with_layer("+gzip", encoder.finish().unwrap(), Digest::of(b"?"), 4096);
-    refused_when_unpacked(&place, &["unpacks to more than"]);
+    refused_when_unpacked(&place, &["more than"]);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_zstd_bomb() {
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     io::copy(&mut zeros(16 * GIB), &mut encoder).unwrap();
     let place = with_layer("+zstd", encoder.finish().unwrap(), Digest::of(b"?"), 4096);
-    refused_when_unpacked(&place, &["more than the limit of"]);
+    refused_when_unpacked(&place, &["more than"]);
 }
 
 #[test]
