@@ -43,7 +43,7 @@ const PARTS: &[Part] = &[
         ],
     ),
     part("plan", 4, &["contract", "front", "runtime"]),
-    part("bundle", 4, &["oci", "contract"]),
+    part("bundle", 4, &["oci", "contract", "tree"]),
     part("disk", 4, &["oci", "contract", "tree"]),
     part("oci", 3, &["contract", "tree"]),
     part("boot", 2, &["contract"]),

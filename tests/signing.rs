@@ -137,10 +137,11 @@ fn what_is_not_attached() {
     place
         .standby(&format!("sign {BUNDLE} --export s.json"))
         .ok();
-    gpg(&place, "--clear-sign -o x.sig s.json");
-    fs::remove_file(place.at("x.sig")).ok();
-    gpg(&place, "--sign -o x.sig s.json");
-    place.standby(&attach).fails(1, &["x.sig"]);
+    for form in ["--clear-sign", "--sign", "--textmode --detach-sign"] {
+        fs::remove_file(place.at("x.sig")).unwrap();
+        gpg(&place, &format!("{form} -o x.sig s.json"));
+        place.standby(&attach).fails(1, &["x.sig"]);
+    }
     fs::remove_file(place.at("x.sig")).unwrap();
     gpg(&place, "--detach-sign -o x.sig s.json");
     place
