@@ -9,7 +9,7 @@ mod cli;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-use cli::{Entry, Place, Said};
+use cli::{Entry, Files, Place, Said, header, in_order, tar_of};
 use serde_json::Value;
 
 const BUNDLE: &str = "out/tiny-1.0.0.oci.tar";
@@ -224,44 +224,11 @@ fn cut_off_or_longer() {
     }
 }
 
-type Files = Vec<(String, Vec<u8>)>;
-
-/// A canonical tar by a writer that is not ours.
-fn tar_of(files: &Files) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = header(tar::EntryType::Regular, content.len());
-        builder
-            .append_data(&mut header, name, &content[..])
-            .unwrap();
-    }
-    builder.into_inner().unwrap()
-}
-
-fn header(kind: tar::EntryType, size: usize) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(kind);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size as u64);
-    header
-}
-
-fn in_order(place: &Place) -> Files {
-    let files = cli::files(&place.at(BUNDLE));
-    let entries = cli::entries(&place.at(BUNDLE)).into_iter();
-    entries
-        .map(|e| (e.name.clone(), files[&e.name].clone()))
-        .collect()
-}
-
 #[test]
 fn entries_added_doubled_swapped_or_taken_away() {
     let place = Place::with("tiny");
     place.build().ok();
-    let files = in_order(&place);
+    let files = in_order(&place.at(BUNDLE));
     // The test's own writer writes the same bytes, so that only the change counts.
     assert!(tar_of(&files) == fs::read(place.at(BUNDLE)).unwrap());
     let changed = "out/changed.oci.tar";
@@ -311,7 +278,7 @@ fn entries_added_doubled_swapped_or_taken_away() {
 fn links_and_folders_among_the_entries() {
     let place = Place::with("tiny");
     place.build().ok();
-    let files = in_order(&place);
+    let files = in_order(&place.at(BUNDLE));
     let kinds = [
         tar::EntryType::Directory,
         tar::EntryType::Symlink,
@@ -356,7 +323,7 @@ fn another_certificate() {
 
 /// The bundle without its signature, as a whole otherwise.
 fn without_signature(place: &Place) -> Files {
-    let mut files = in_order(place);
+    let mut files = in_order(&place.at(BUNDLE));
     let by_name = cli::files(&place.at(BUNDLE));
     let mut index: Value = serde_json::from_slice(&by_name["index.json"]).unwrap();
     let signature = cli::artefacts(&index, "signature.v1+pgp")[0].clone();
@@ -403,7 +370,7 @@ fn a_good_signature_over_another_statement() {
     place.write("first.sig", packet);
     let judged = place.run("sqv --keyring keys/signer.cert.pgp first.sig statement.json");
     assert_ne!(judged.code, Some(0), "{judged}");
-    let mut files = in_order(&place);
+    let mut files = in_order(&place.at(BUNDLE));
     let signature = cli::artefacts(&index, "signature.v1+pgp")[0];
     let old = cli::payload(&own, signature);
     let manifest = cli::blob(signature);

@@ -303,6 +303,42 @@ pub fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
     entries(path).into_iter().map(read).collect()
 }
 
+/// Files of a bundle in order, by name.
+pub type Files = Vec<(String, Vec<u8>)>;
+
+/// A bundle's files in order.
+pub fn in_order(path: &Path) -> Files {
+    let files = files(path);
+    let entries = entries(path).into_iter();
+    entries
+        .map(|e| (e.name.clone(), files[&e.name].clone()))
+        .collect()
+}
+
+/// The header of a bundle's entry, by a writer that is not ours.
+pub fn header(kind: tar::EntryType, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header
+}
+
+/// A canonical tar, by a writer that is not ours.
+pub fn tar_of(files: &Files) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = header(tar::EntryType::Regular, content.len() as u64);
+        builder
+            .append_data(&mut header, name, &content[..])
+            .unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
 /// The blob that a descriptor names, as JSON.
 pub fn document(files: &BTreeMap<String, Vec<u8>>, descriptor: &Value) -> Value {
     serde_json::from_slice(&files[&blob(descriptor)]).unwrap()

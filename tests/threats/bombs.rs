@@ -6,8 +6,8 @@ use std::io::{self, Read as _, Write as _};
 use serde_json::{Value, json};
 use standby::oci::Digest;
 
-use crate::cli::Place;
-use crate::forge::{Forge, header};
+use crate::cli::{Place, header};
+use crate::forge::Forge;
 use crate::{BUNDLE, CERT, case, refuses};
 
 const GIB: u64 = 1 << 30;

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use standby::bundle::component::Role;
 use standby::oci::Digest;
 
-use crate::forge::{Forge, edit_index, files, header, tar_of};
+use crate::cli::{header, tar_of};
+use crate::forge::{Forge, edit_index, files};
 use crate::{BUNDLE, CERT, case, first, refused};
 
 #[test]

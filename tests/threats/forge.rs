@@ -12,10 +12,7 @@ use standby::oci::{Blob, Digest};
 use standby_keys::SignerKey;
 
 use crate::BUNDLE;
-use crate::cli::Place;
-
-/// Files of a bundle in order, by name.
-pub type Files = Vec<(String, Vec<u8>)>;
+use crate::cli::{Files, Place, in_order, tar_of};
 
 /// A bundle taken apart.
 pub struct Forge {
@@ -137,35 +134,7 @@ pub fn signature(place: &Place, key: &str, statement: &[u8]) -> Vec<u8> {
 
 /// The files of the place's bundle, in order.
 pub fn files(place: &Place) -> Files {
-    let files = crate::cli::files(&place.at(BUNDLE));
-    let entries = crate::cli::entries(&place.at(BUNDLE)).into_iter();
-    entries
-        .map(|e| (e.name.clone(), files[&e.name].clone()))
-        .collect()
-}
-
-/// A header as the bundle's are.
-pub fn header(kind: tar::EntryType, size: u64) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(kind);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size);
-    header
-}
-
-/// A canonical tar of files.
-pub fn tar_of(files: &Files) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = header(tar::EntryType::Regular, content.len() as u64);
-        builder
-            .append_data(&mut header, name, &content[..])
-            .unwrap();
-    }
-    builder.into_inner().unwrap()
+    in_order(&place.at(BUNDLE))
 }
 
 /// Changes the index, which no signature covers.
