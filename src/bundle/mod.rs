@@ -16,8 +16,10 @@
 pub mod archive;
 pub mod component;
 pub mod contents;
+pub mod fetch;
 pub mod freshness;
 pub mod open;
+pub mod publish;
 pub mod statement;
 pub mod verify;
 

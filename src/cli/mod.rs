@@ -3,13 +3,16 @@
 
 mod build;
 mod disk;
+mod fetch;
 mod init;
 mod inspect;
 mod keys;
 mod kit;
 mod open;
 mod output;
+mod publish;
 mod reference;
+mod registry;
 mod seen;
 mod sign;
 mod signer;
@@ -49,6 +52,8 @@ enum Verb {
     Inspect(inspect::InspectArgs),
     Sign(sign::SignArgs),
     Disk(disk::DiskArgs),
+    Publish(publish::PublishArgs),
+    Fetch(fetch::FetchArgs),
     Kit(kit::KitArgs),
     Keys(keys::KeysArgs),
     Reference(reference::ReferenceArgs),
@@ -92,6 +97,8 @@ fn run(verb: &Verb, ui: &Ui) -> Result {
         Verb::Inspect(args) => args.run(ui),
         Verb::Sign(args) => args.run(ui),
         Verb::Disk(args) => args.run(ui),
+        Verb::Publish(args) => args.run(ui),
+        Verb::Fetch(args) => args.run(ui),
         Verb::Kit(args) => args.run(ui),
         Verb::Keys(args) => args.run(ui),
         Verb::Reference(args) => args.run(ui),

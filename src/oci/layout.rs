@@ -128,7 +128,8 @@ pub fn checked(what: &str, descriptor: &Descriptor) -> Result<Digest, OciError> 
         ));
     }
     if let Some(data) = descriptor.data() {
-        let bytes = base64::decode(data).ok_or_else(|| OciError::invalid(what, "'data' is not base64"))?;
+        let bytes =
+            base64::decode(data).ok_or_else(|| OciError::invalid(what, "'data' is not base64"))?;
         if Digest::of(&bytes) != digest || bytes.len() as u64 != descriptor.size() {
             return Err(OciError::invalid(
                 what,

@@ -221,7 +221,10 @@ impl Client {
             if !text.starts_with('/') {
                 return Err(RegistryError::answer(what, "its Location is no URL"));
             }
-            let end = from.match_indices('/').nth(2).map_or(from.len(), |(at, _)| at);
+            let end = from
+                .match_indices('/')
+                .nth(2)
+                .map_or(from.len(), |(at, _)| at);
             return Ok(format!("{}{text}", from.get(..end).unwrap_or_default()));
         };
         match uri.scheme_str() {
@@ -354,7 +357,11 @@ impl Client {
                 problem: "its place is no URL with TLS".into(),
             });
         }
-        let actions = if self.options.push { "pull,push" } else { "pull" };
+        let actions = if self.options.push {
+            "pull,push"
+        } else {
+            "pull"
+        };
         let scope = format!("repository:{}:{actions}", self.repository);
         let credential = self.options.credential.as_ref();
         let query = query(service, &scope, credential);
@@ -426,11 +433,7 @@ pub(crate) fn pause(
 ) -> Result<(), RegistryError> {
     let doubled = PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let pause = error.wait().unwrap_or(doubled);
-    if !error.may_pass()
-        || failures > RETRIES
-        || pause > MOST_PAUSE
-        || pause >= deadline.left()
-    {
+    if !error.may_pass() || failures > RETRIES || pause > MOST_PAUSE || pause >= deadline.left() {
         return Err(error);
     }
     std::thread::sleep(pause);
@@ -555,8 +558,7 @@ mod tests {
             credential: None,
             push: false,
         };
-        let mut client =
-            Client::new(&"docker://localhost:5/a".parse().unwrap(), options).unwrap();
+        let mut client = Client::new(&"docker://localhost:5/a".parse().unwrap(), options).unwrap();
         client.options.plain_http = plain_http;
         client.root = format!("http{}://localhost:5", if plain_http { "" } else { "s" });
         client
@@ -575,13 +577,24 @@ mod tests {
         let location = |text: &str| tls.location("x", from, &to(text));
         assert_eq!(location("/b?c=d").unwrap(), "https://localhost:5/b?c=d");
         assert_eq!(location("https://e.org/b").unwrap(), "https://e.org/b");
-        for bad in ["http://e.org/b", "b", "//e.org/b", "https://u@e.org/b", "ftp://x/y", ""] {
+        for bad in [
+            "http://e.org/b",
+            "b",
+            "//e.org/b",
+            "https://u@e.org/b",
+            "ftp://x/y",
+            "",
+        ] {
             assert!(location(bad).is_err(), "{bad}");
         }
         let own = |text: &str| tls.own_location("x", from, &to(text));
         assert!(own("/v2/a").is_ok() && own("https://localhost:5/v2").is_ok());
         assert!(own("https://localhost:50/v2").is_err() && own("https://e.org/v2").is_err());
-        assert!(client(true).location("x", from, &to("http://e.org/b")).is_ok());
+        assert!(
+            client(true)
+                .location("x", from, &to("http://e.org/b"))
+                .is_ok()
+        );
     }
 
     #[test]

@@ -117,7 +117,11 @@ pub fn find(bytes: &[u8], remote: &Remote) -> Result<Found, CredentialsError> {
     }
     let helped = file.creds_store.is_some_and(|name| !name.is_empty())
         || file.cred_helpers.contains_key(&remote.host);
-    Ok(if helped { Found::Helper } else { Found::Nothing })
+    Ok(if helped {
+        Found::Helper
+    } else {
+        Found::Nothing
+    })
 }
 
 /// A key without what older programs put around the host.

@@ -102,7 +102,10 @@ impl Client {
             let said = response.headers().get("docker-content-digest");
             let digest = Digest::of(bytes);
             if said.is_some_and(|value| value.as_bytes() != digest.to_string().as_bytes()) {
-                return Err(RegistryError::answer(&what, "it was kept as another digest"));
+                return Err(RegistryError::answer(
+                    &what,
+                    "it was kept as another digest",
+                ));
             }
             Ok(Taken {
                 lists_referrers: response.headers().contains_key("oci-subject"),
@@ -208,9 +211,9 @@ impl Sender<'_> {
             let problem = "it took another range than was sent";
             return Err(RegistryError::answer(self.what, problem));
         }
-        open.location =
-            self.client
-                .own_location(self.what, &open.location, response.headers())?;
+        open.location = self
+            .client
+            .own_location(self.what, &open.location, response.headers())?;
         (self.moved)(taken - open.at);
         open.at = taken;
         Ok(false)
@@ -248,7 +251,10 @@ impl Sender<'_> {
         }
         let location = &session.location;
         let join = if location.contains('?') { '&' } else { '?' };
-        let url = format!("{location}{join}digest={}", escape(&self.digest.to_string()));
+        let url = format!(
+            "{location}{join}digest={}",
+            escape(&self.digest.to_string())
+        );
         let response = self.ask(Method::PUT, &url, vec![], Some(bytes))?;
         if response.status() != 201 {
             return Err(status_error(self.what, response));
@@ -304,7 +310,11 @@ impl Sender<'_> {
     fn taken(&self, headers: &HeaderMap) -> Option<u64> {
         let range = headers.get(header::RANGE)?.to_str().ok()?;
         let range = range.strip_prefix("bytes=").unwrap_or(range);
-        range.strip_prefix("0-")?.parse::<u64>().ok()?.checked_add(1)
+        range
+            .strip_prefix("0-")?
+            .parse::<u64>()
+            .ok()?
+            .checked_add(1)
     }
 
     /// The registry may forget what it has so far; whether it does is its affair.
