@@ -29,7 +29,7 @@ use crate::ui::{Ui, bytes};
 standby fetch docker://localhost:5000/links:1.0.0 -o links.oci.tar --plain-http --verify"
 )]
 pub struct FetchArgs {
-    /// Whence: docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]; the tag is 'latest' unless named
+    /// From: docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]; the tag is 'latest' unless named
     #[arg(value_name = "REFERENCE", value_parser = place)]
     remote: Remote,
     /// The bundle to write

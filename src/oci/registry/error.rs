@@ -147,13 +147,14 @@ impl RegistryError {
     /// Whether the same may work when asked again.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            RegistryError::Connection { source, .. } => matches!(
-                **source,
-                ureq::Error::Io(_)
-                    | ureq::Error::ConnectionFailed
-                    | ureq::Error::BodyStalled
-                    | ureq::Error::Protocol(_)
-            ),
+            RegistryError::Connection { source, .. } => match &**source {
+                // A certificate does not get better by waiting.
+                ureq::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
+                ureq::Error::ConnectionFailed
+                | ureq::Error::BodyStalled
+                | ureq::Error::Protocol(_) => true,
+                _ => false,
+            },
             RegistryError::Cut { .. } => true,
             RegistryError::Slow { again, .. } => *again,
             RegistryError::Status { status, .. } => {
