@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::bundle::fetch::FetchError;
 use crate::error::{Failure, IoContext, Kind, Result};
 use crate::oci::registry::credentials::{self, Found};
 use crate::oci::registry::{Client, Credential, Options, Remote};
@@ -63,7 +64,12 @@ impl RegistryArgs {
             plain_http: self.plain_http,
             roots,
             timeout: Duration::from_secs(self.timeout),
-            proxy: ureq::Proxy::try_from_env(),
+            // Without TLS a proxy would read the credentials.
+            proxy: if self.plain_http {
+                None
+            } else {
+                ureq::Proxy::try_from_env()
+            },
             credential,
             push,
         };
@@ -190,7 +196,10 @@ pub fn at(remote: &Remote, failure: Failure) -> Failure {
     let error = failure
         .error
         .chain()
-        .find_map(|cause| cause.downcast_ref::<E>());
+        .find_map(|cause| match cause.downcast_ref() {
+            Some(FetchError::Registry(error)) => Some(error),
+            _ => cause.downcast_ref(),
+        });
     let hint = match error {
         Some(E::Login { .. }) => Some(
             "log in with 'podman login' or 'skopeo login', or name the credentials with --auth-file"

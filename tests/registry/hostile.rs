@@ -168,7 +168,7 @@ fn redirects_lead_only_to_blobs_and_carry_no_credentials() {
     });
     refused(&place, &server, "", 3, &["redirects more than 3 times"]);
     let server = but_for(&shelf, &largest, |_, stream| {
-        reply(stream, 302, &[("Location", "file:///etc/passwd")], b"");
+        reply(stream, 302, &[("Location", "ftp://127.0.0.1/x")], b"");
     });
     refused(&place, &server, "", 3, &["without TLS"]);
     // To where other bytes are.
@@ -226,9 +226,10 @@ fn a_token_service_is_asked_for_this_repository_only() {
         "Bearer realm=\"http://{}/token\",service=\"s\",scope=\"other\"",
         service.host
     );
+    let inner = shelf.clone();
     let server = Server::start(move |request, stream| {
         if request.headers.get("authorization").map(String::as_str) == Some("Bearer t.o.k") {
-            shelf.serve(request, stream);
+            inner.serve(request, stream);
         } else {
             reply(stream, 401, &[("WWW-Authenticate", &realm)], b"");
         }
@@ -253,6 +254,13 @@ fn a_token_service_is_asked_for_this_repository_only() {
             .contains("scope=repository%3Ateam%2Ftiny%3Apull&service=s")
     );
     assert_eq!(asked.len(), 2, "one token is enough for all");
+    // In the clear, a password does not leave this machine.
+    let server = but_for(&shelf, "1", |_, stream| {
+        let realm = "Bearer realm=\"http://192.0.2.1/token\"";
+        reply(stream, 401, &[("WWW-Authenticate", realm)], b"");
+    });
+    place.shell("rm -r got state").ok();
+    refused(&place, &server, "", 1, &["no URL with TLS"]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Registry {
             place.write(
                 "registry.yml",
                 format!(
-                    "version: 0.1\nlog: {{level: fatal, accesslog: {{disabled: true}}}}\n\
+                    "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
                      storage: {{filesystem: {{rootdirectory: {}}}}}\n\
                      http: {{addr: '{host}'{tls}}}\n{auth}",
                     store.display()

@@ -59,16 +59,21 @@ impl Remote {
 
     /// Whether the host is this machine, by its name or number.
     pub fn is_loopback(&self) -> bool {
-        let name = match self.host.strip_prefix('[') {
-            Some(rest) => rest.split(']').next(),
-            None => self.host.split(':').next(),
-        };
-        let name = name.unwrap_or_default();
-        name == "localhost"
-            || name
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
+        is_loopback(&self.host)
     }
+}
+
+/// Whether `HOST[:PORT]` is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => host.split(':').next(),
+    };
+    let name = name.unwrap_or_default();
+    name == "localhost"
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 impl fmt::Display for Remote {
