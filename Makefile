@@ -24,8 +24,8 @@ BUILD_PACKAGES := build-essential clang libclang-dev libseccomp-dev nettle-dev p
 DEMO_PACKAGES := busybox-static curl grub-common grub-pc-bin jq kmod mmdebstrap ovmf \
 	python3-pip qemu-system-x86 seabios skopeo umoci
 # The tests' judges.
-TEST_PACKAGES := attr binutils cpio crun cryptsetup-bin dosfstools e2fsprogs erofs-utils \
-	fdisk gdisk gnupg hyperfine iproute2 libcap2-bin mtools netavark openssl podman python3-jsonschema \
+TEST_PACKAGES := attr binutils cpio crun cryptsetup-bin docker-registry dosfstools e2fsprogs \
+	erofs-utils fdisk gdisk gnupg hyperfine iproute2 libcap2-bin mtools netavark openssl podman python3-jsonschema \
 	qemu-utils runc sqv strace tar time util-linux xz-utils zstd
 
 export STANDBY_CADDY := $(ROOT)/$(CADDY)

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::bundle::fetch::FetchError;
 use crate::bundle::statement::StatementError;
 use crate::bundle::verify::VerifyError;
 use crate::oci::OciError;
+use crate::oci::registry::RegistryError;
 
 /// What a failure means to the caller; one exit code each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +128,26 @@ impl From<VerifyError> for Failure {
 impl From<StatementError> for Failure {
     fn from(error: StatementError) -> Self {
         Failure::from(VerifyError::Statement(error))
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        if error.is_untrusted() {
+            Failure::untrusted(error)
+        } else {
+            Failure::input(error)
+        }
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        if error.is_untrusted() {
+            Failure::untrusted(error)
+        } else {
+            Failure::input(error)
+        }
     }
 }
 

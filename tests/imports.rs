@@ -297,8 +297,13 @@ fn only_the_command_line_reads_environment_and_clock() {
     let words = ["env::", "SystemTime::now", "temp_dir()"];
     let wrong = places(&words, &["src/cli/"], BUILDER);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // How long something takes: for the person who waits, and to end a program that hangs.
-    let allowed = ["src/cli/", "src/ui.rs", "layers/front/src/validate.rs"];
+    // How long something takes: for the person who waits, and to end what hangs.
+    let allowed = [
+        "src/cli/",
+        "src/ui.rs",
+        "src/oci/registry/client.rs",
+        "layers/front/src/validate.rs",
+    ];
     let wrong = places(&["Instant::now"], &allowed, BUILDER);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

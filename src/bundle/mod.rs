@@ -16,9 +16,11 @@
 pub mod archive;
 pub mod component;
 pub mod contents;
+pub mod fetch;
 pub mod freshness;
 pub mod open;
 pub mod parts;
+pub mod publish;
 pub mod simple_signing;
 pub mod statement;
 pub mod verify;

@@ -22,7 +22,7 @@ use crate::oci::layout::{Blobs, checked, parse};
 use crate::oci::{Blob, Digest, OciError};
 
 /// Bytes a signature may have.
-const MOST_SIGNATURE: u64 = 64 << 10;
+pub(crate) const MOST_SIGNATURE: u64 = 64 << 10;
 /// Signatures a bundle may have.
 pub const MOST_SIGNATURES: usize = 64;
 
@@ -118,34 +118,10 @@ impl Candidate {
         let index = whole(index, statement::MOST_BYTES)
             .and_then(|bytes| parse::<ImageIndex>("index.json", &bytes))
             .map_err(document("index.json"))?;
-        let of_type = |wanted: &str| -> Vec<&Descriptor> {
-            let is = |d: &&Descriptor| {
-                d.artifact_type()
-                    .as_ref()
-                    .is_some_and(|t| t.to_string() == wanted)
-            };
-            index.manifests().iter().filter(is).collect()
-        };
+        let (statement, listed) = signed_parts(&index).map_err(document("index.json"))?;
         let blobs = Entries(&opened);
-        let statement = match of_type(STATEMENT).as_slice() {
-            [one] => payload(&blobs, one, statement::MOST_BYTES)
-                .map_err(document("index.json, the statement"))?,
-            found => {
-                let problem = format!("it lists {} statements instead of one", found.len());
-                return Err(document("index.json")(OciError::invalid(
-                    "index.json",
-                    problem,
-                )));
-            }
-        };
-        let listed = of_type(SIGNATURE);
-        if listed.len() > MOST_SIGNATURES {
-            let problem = format!("it lists more than {MOST_SIGNATURES} signatures");
-            return Err(document("index.json")(OciError::invalid(
-                "index.json",
-                problem,
-            )));
-        }
+        let statement = payload(&blobs, statement, statement::MOST_BYTES)
+            .map_err(document("index.json, the statement"))?;
         let signatures = listed
             .into_iter()
             .map(|descriptor| payload(&blobs, descriptor, MOST_SIGNATURE))
@@ -242,6 +218,11 @@ impl Bundle {
         merge(problems.into_inner().unwrap_or_default())
     }
 
+    /// The files it consists of, in order.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
     /// Total bytes of the blobs.
     pub fn size(&self) -> u64 {
         self.items.iter().map(|item| item.blob.len()).sum()
@@ -253,6 +234,32 @@ impl Bundle {
             .iter()
             .find(|component| component.role == role)
     }
+}
+
+/// The descriptors of the one statement and of the signatures.
+pub(crate) fn signed_parts(
+    index: &ImageIndex,
+) -> Result<(&Descriptor, Vec<&Descriptor>), OciError> {
+    let of_type = |wanted: &str| -> Vec<&Descriptor> {
+        let is = |d: &&Descriptor| {
+            d.artifact_type()
+                .as_ref()
+                .is_some_and(|t| t.to_string() == wanted)
+        };
+        index.manifests().iter().filter(is).collect()
+    };
+    let invalid = |problem: String| OciError::invalid("index.json", problem);
+    let statements = of_type(STATEMENT);
+    let [statement] = statements.as_slice() else {
+        let problem = format!("it lists {} statements instead of one", statements.len());
+        return Err(invalid(problem));
+    };
+    let signatures = of_type(SIGNATURE);
+    if signatures.len() > MOST_SIGNATURES {
+        let problem = format!("it lists more than {MOST_SIGNATURES} signatures");
+        return Err(invalid(problem));
+    }
+    Ok((statement, signatures))
 }
 
 fn altered(entry: &str, found: &Digest) -> VerifyError {
@@ -298,7 +305,8 @@ pub fn expected(
     Ok(contents.take())
 }
 
-fn component(blobs: &Entries<'_>, listed: &Listed) -> Result<Component, OciError> {
+/// A component as the statement lists it.
+pub(crate) fn component(blobs: &dyn Blobs, listed: &Listed) -> Result<Component, OciError> {
     let descriptor: Descriptor = serde_json::from_value(json!({
         "mediaType": listed.media_type, "digest": listed.digest, "size": listed.size,
     }))

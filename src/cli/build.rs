@@ -463,7 +463,8 @@ fn front_files(plan: &Plan, base: &Path, created: Timestamp, ui: &Ui) -> Result<
         maintenance: own(&plan.front.maintenance)?
             .unwrap_or_else(|| standby_front::MAINTENANCE.as_bytes().to_vec()),
         ca_certificates,
-        mtime: created.seconds(),
+        // The same front is the same layer, whenever it is built: it is not sent again.
+        mtime: 0,
         created: created.to_string(),
     })
 }

@@ -4,13 +4,16 @@
 mod build;
 mod disk;
 mod export;
+mod fetch;
 mod init;
 mod inspect;
 mod keys;
 mod kit;
 mod open;
 mod output;
+mod publish;
 mod reference;
+mod registry;
 mod seen;
 mod sign;
 mod signer;
@@ -53,6 +56,8 @@ enum Verb {
     Split(split::SplitArgs),
     Export(export::ExportArgs),
     Disk(disk::DiskArgs),
+    Publish(publish::PublishArgs),
+    Fetch(fetch::FetchArgs),
     Kit(kit::KitArgs),
     Keys(keys::KeysArgs),
     Reference(reference::ReferenceArgs),
@@ -98,6 +103,8 @@ fn run(verb: &Verb, ui: &Ui) -> Result {
         Verb::Split(args) => args.run(ui),
         Verb::Export(args) => args.run(ui),
         Verb::Disk(args) => args.run(ui),
+        Verb::Publish(args) => args.run(ui),
+        Verb::Fetch(args) => args.run(ui),
         Verb::Kit(args) => args.run(ui),
         Verb::Keys(args) => args.run(ui),
         Verb::Reference(args) => args.run(ui),

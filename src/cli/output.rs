@@ -93,6 +93,21 @@ impl Output {
         commit_all([self])
     }
 
+    /// Gives an unfinished file a name of its own, where a later run finds it.
+    pub fn keep(mut self, path: &Path) -> Result {
+        let cannot = || format!("cannot write {}", path.display());
+        let from = match self.named.take() {
+            Some(named) => named,
+            None => self.give_name().because(cannot())?,
+        };
+        let kept = fs::rename(&from, path);
+        if kept.is_err() {
+            let _ = fs::remove_file(&from);
+        }
+        forget(&from);
+        kept.because(cannot())
+    }
+
     /// Puts the data on the medium.
     pub fn sync(&self) -> Result {
         self.file

@@ -88,6 +88,15 @@ impl TrustArgs {
         })
     }
 
+    /// Whether anything of it was given: then a check is meant.
+    pub fn is_given(&self) -> bool {
+        self.trust.is_some()
+            || self.at.is_some()
+            || self.state.is_some()
+            || self.allow_stale
+            || self.allow_rollback
+    }
+
     fn place(&self) -> Result<PathBuf> {
         if let Some(path) = &self.trust {
             return Ok(path.clone());

@@ -13,6 +13,7 @@ use standby_keys::Verified;
 
 use crate::bake::derive::derive;
 use crate::bundle::freshness::{Problem, rfc3339, would_fail};
+use crate::bundle::statement::Statement;
 use crate::bundle::verify::{Bundle, Candidate};
 use crate::cli::build::threads;
 use crate::cli::disk::derive_failure;
@@ -135,35 +136,65 @@ impl VerifyArgs {
 
 /// Opens a bundle and accepts its statement: signature first, then structure.
 pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
-    let named = |failure: Failure| {
-        let named = failure.context(path.display());
-        match named.kind {
-            Kind::Untrusted => named.hint(REFUSED),
-            _ => named,
-        }
-    };
-    let candidate = Candidate::read(open_bundle(path)?).map_err(|e| named(e.into()))?;
     let shown = path.display().to_string();
-    if candidate.signatures().is_empty() {
-        let error = anyhow::anyhow!("it is unsigned: index.json lists no signature");
-        return Err(named(Failure::untrusted(error)));
-    }
-    let verified = trust.verify(&shown, candidate.statement_bytes(), candidate.signatures())?;
-    let bundle = candidate.accept().map_err(|e| named(e.into()))?;
-    let service = &bundle.statement.service.name;
-    if !trust.policy().allows_service(service) {
-        return Err(Failure::untrusted(anyhow::anyhow!(
-            "{shown}: its signers may not speak for the service '{service}' by {}",
-            trust.source.display()
-        )));
-    }
-    let overridden = trust.fresh(&shown, &bundle.statement)?;
+    let named = |failure: Failure| refused(failure, &shown);
+    let candidate = Candidate::read(open_bundle(path)?).map_err(|e| named(e.into()))?;
+    accept_candidate(&shown, candidate, trust)
+}
+
+/// The same of a bundle that is open.
+pub fn accept_candidate(shown: &str, candidate: Candidate, trust: &Trust) -> Result<Accepted> {
+    let verified = judge(
+        shown,
+        candidate.statement_bytes(),
+        candidate.signatures(),
+        trust,
+    )?;
+    let bundle = candidate
+        .accept()
+        .map_err(|e| refused(Failure::from(e), shown))?;
+    let overridden = judge_statement(shown, &bundle.statement, trust)?;
     Ok(Accepted {
         bundle,
         verified,
         at: trust.at,
         overridden,
     })
+}
+
+/// Who signed a statement, if the policy is content with them.
+pub fn judge(
+    shown: &str,
+    statement: &[u8],
+    signatures: &[Vec<u8>],
+    trust: &Trust,
+) -> Result<Verified> {
+    if signatures.is_empty() {
+        let error = anyhow::anyhow!("it is unsigned: index.json lists no signature");
+        return Err(refused(Failure::untrusted(error), shown));
+    }
+    trust.verify(shown, statement, signatures)
+}
+
+/// Whether a statement over which signatures held is one its signers may make,
+/// and of the right age; what of its age was overridden.
+pub fn judge_statement(shown: &str, statement: &Statement, trust: &Trust) -> Result<Vec<Problem>> {
+    let service = &statement.service.name;
+    if !trust.policy().allows_service(service) {
+        return Err(Failure::untrusted(anyhow::anyhow!(
+            "{shown}: its signers may not speak for the service '{service}' by {}",
+            trust.source.display()
+        )));
+    }
+    trust.fresh(shown, statement)
+}
+
+fn refused(failure: Failure, shown: &str) -> Failure {
+    let named = failure.context(shown);
+    match named.kind {
+        Kind::Untrusted => named.hint(REFUSED),
+        _ => named,
+    }
 }
 
 /// One line on who signed what, for verbs that go on to use the bundle.

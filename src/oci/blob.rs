@@ -52,6 +52,11 @@ impl Blob {
         Ok(Blob::in_file(Arc::new(file), 0, len))
     }
 
+    /// Whether the bytes are in memory, not in a file.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.bytes, Bytes::Memory(_))
+    }
+
     /// `len` of its bytes from `offset`; none if it has not that many.
     pub fn part(&self, offset: u64, len: u64) -> Option<Self> {
         let end = offset.checked_add(len).filter(|end| *end <= self.len)?;

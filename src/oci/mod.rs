@@ -3,6 +3,7 @@
 //! Nothing here opens a path: callers hand in open files and directories.
 
 pub mod archive;
+pub mod base64;
 pub mod blob;
 pub mod digest;
 pub mod docker;
@@ -14,6 +15,7 @@ pub mod layout;
 pub mod media;
 pub mod pipe;
 pub mod reference;
+pub mod registry;
 pub mod unpack;
 
 pub use blob::Blob;
