@@ -9,5 +9,6 @@ pub mod cli;
 pub mod disk;
 pub mod error;
 pub mod oci;
+pub mod packages;
 pub mod plan;
 pub mod ui;

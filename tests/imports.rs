@@ -46,6 +46,7 @@ const PARTS: &[Part] = &[
     part("bundle", 4, &["oci", "contract"]),
     part("disk", 4, &["oci", "contract", "tree"]),
     part("oci", 3, &["contract", "tree"]),
+    part("packages", 2, &["tree"]),
     part("boot", 2, &["contract"]),
     part("front", 2, &["contract"]),
     part("runtime", 2, &["contract", "tree"]),
@@ -253,8 +254,8 @@ fn places(words: &[&str], allowed: &[&str], parts: &[&str]) -> Vec<String> {
 
 /// All but the guest, which is a program of its own.
 const BUILDER: &[&str] = &[
-    "main", "cli", "ui", "error", "bake", "plan", "bundle", "disk", "oci", "boot", "front",
-    "runtime", "snapshot", "keys", "tree", "contract",
+    "main", "cli", "ui", "error", "bake", "plan", "bundle", "disk", "oci", "packages", "boot",
+    "front", "runtime", "snapshot", "keys", "tree", "contract",
 ];
 
 #[test]
