@@ -259,11 +259,7 @@ impl Memory {
 }
 
 /// What would have made an accepted bundle fail, in words.
-pub fn would_fail(
-    statement: &Statement,
-    max_age: Option<Duration>,
-    threshold: u32,
-) -> Vec<String> {
+pub fn would_fail(statement: &Statement, max_age: Option<Duration>, threshold: u32) -> Vec<String> {
     let mut reasons = vec![match threshold {
         1 => "without a signature by a trusted certificate".to_owned(),
         n => format!("with signatures by fewer than {n} trusted certificates"),
