@@ -29,12 +29,17 @@ const PARTS: &[Part] = &[
         "cli",
         7,
         &[
-            "ui", "error", "bake", "plan", "bundle", "disk", "oci", "boot", "contract", "front",
-            "keys", "snapshot",
+            "ui", "error", "bake", "diff", "plan", "bundle", "disk", "oci", "boot", "contract",
+            "front", "keys", "snapshot",
         ],
     ),
     part("ui", 6, &["error"]),
     part("error", 5, &["bundle", "oci"]),
+    part(
+        "diff",
+        5,
+        &["bundle", "oci", "packages", "contract", "tree"],
+    ),
     part(
         "bake",
         5,
@@ -254,8 +259,8 @@ fn places(words: &[&str], allowed: &[&str], parts: &[&str]) -> Vec<String> {
 
 /// All but the guest, which is a program of its own.
 const BUILDER: &[&str] = &[
-    "main", "cli", "ui", "error", "bake", "plan", "bundle", "disk", "oci", "packages", "boot",
-    "front", "runtime", "snapshot", "keys", "tree", "contract",
+    "main", "cli", "ui", "error", "bake", "diff", "plan", "bundle", "disk", "oci", "packages",
+    "boot", "front", "runtime", "snapshot", "keys", "tree", "contract",
 ];
 
 #[test]

@@ -33,22 +33,46 @@ pub fn derive(
     done: &(dyn Fn(u64) + Sync),
     disk_file: Option<&File>,
 ) -> Result<(), BakeError> {
+    let Unpacked { trees, stores } = unpack(bundle, threads, scratch, done)?;
+    let tree = compose(trees, &stores)?;
+    let root = Root::plan(&tree, stores, &bundle.components)?;
+    drop(tree);
+    let (kit, listed) = part(bundle, Role::Kit)?;
+    let kit = BootKit::read(kit)?;
+    if kit.size != listed.unpacked_size {
+        let signed = listed.unpacked_size;
+        return Err(BakeError::Size {
+            role: Role::Kit,
+            found: kit.size,
+            signed,
+        });
+    }
+    let choices = choices(bundle);
+    let disk = Disk::plan(kit.parts, choices, root.size())?;
+    write(bundle, &root, &disk, threads, disk_file)
+}
+
+/// What the layers of a bundle hold.
+pub struct Unpacked {
+    /// A tree for each component that has one.
+    pub trees: Trees,
+    /// Where the files' contents are.
+    pub stores: Stores,
+}
+
+/// Unpacks a bundle's layers and checks their sizes and diff IDs. `scratch` and
+/// `done` are those of [`derive`].
+pub fn unpack(
+    bundle: &Bundle,
+    threads: NonZeroUsize,
+    scratch: &(dyn Fn() -> io::Result<File> + Sync),
+    done: &(dyn Fn(u64) + Sync),
+) -> Result<Unpacked, BakeError> {
     let stores = Mutex::new(Stores::new());
-    let part = |role: Role| -> Result<(&Component, &Listed), BakeError> {
-        let listed = bundle
-            .statement
-            .components
-            .iter()
-            .find(|listed| listed.role == role);
-        bundle
-            .component(role)
-            .zip(listed)
-            .ok_or_else(|| OciError::invalid("the statement", format!("it has no {role}")).into())
-    };
     let roles = [Role::Runtime, Role::Front, Role::Snapshot, Role::Machine];
     let mut layers: Vec<(Role, Vec<Layer>)> = Vec::new();
     for role in roles {
-        let (component, listed) = part(role)?;
+        let (component, listed) = part(bundle, role)?;
         layers.push((role, layers_of(component, listed)?));
     }
     let jobs: Vec<Job<'_>> = layers
@@ -74,23 +98,25 @@ pub fn derive(
         }
         trees.push(stack(own)?);
     }
+    let Ok([runtime, front, snapshot, machine]) = <[Tree; 4]>::try_from(trees) else {
+        return Err(OciError::invalid("the bundle", "it does not have four trees").into());
+    };
+    let trees = Trees {
+        runtime,
+        front,
+        snapshot,
+        machine,
+    };
     let stores = stores.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let tree = compose(trees, &stores)?;
-    let root = Root::plan(&tree, stores, &bundle.components)?;
-    drop(tree);
-    let (kit, listed) = part(Role::Kit)?;
-    let kit = BootKit::read(kit)?;
-    if kit.size != listed.unpacked_size {
-        let signed = listed.unpacked_size;
-        return Err(BakeError::Size {
-            role: Role::Kit,
-            found: kit.size,
-            signed,
-        });
-    }
-    let choices = choices(bundle);
-    let disk = Disk::plan(kit.parts, choices, root.size())?;
-    write(bundle, &root, &disk, threads, disk_file)
+    Ok(Unpacked { trees, stores })
+}
+
+/// A component and what was signed of it.
+fn part(bundle: &Bundle, role: Role) -> Result<(&Component, &Listed), BakeError> {
+    let mut listed = bundle.statement.components.iter();
+    let listed = listed.find(|listed| listed.role == role);
+    let both = bundle.component(role).zip(listed);
+    both.ok_or_else(|| OciError::invalid("the statement", format!("it has no {role}")).into())
 }
 
 /// What the statement decides of the disk.
@@ -142,16 +168,7 @@ fn write(
     Ok(disk.finish(&identity, verity.hash_partition(), &put)?)
 }
 
-fn compose(trees: Vec<Tree>, stores: &Stores) -> Result<Tree, BakeError> {
-    let Ok([runtime, front, snapshot, machine]) = <[Tree; 4]>::try_from(trees) else {
-        return Err(OciError::invalid("the bundle", "it does not have four trees").into());
-    };
-    let trees = Trees {
-        runtime,
-        front,
-        snapshot,
-        machine,
-    };
+fn compose(trees: Trees, stores: &Stores) -> Result<Tree, BakeError> {
     let (run_runtime, run_front) = trees.configs(stores)?;
     Ok(trees.compose(&run_runtime, &run_front)?)
 }

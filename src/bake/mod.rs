@@ -10,6 +10,7 @@
 //! hashed, copied into the bundle, decompressed, hashed again and spooled by file.
 
 pub mod build;
+pub mod caddy;
 pub mod compose;
 pub mod decode;
 pub mod derive;

@@ -133,8 +133,21 @@ impl VerifyArgs {
     }
 }
 
-/// Opens a bundle and accepts its statement: signature first, then structure.
+/// Opens a bundle and accepts its statement: signature first, then structure,
+/// then its age.
 pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
+    let (bundle, verified) = signed(path, trust)?;
+    let overridden = trust.fresh(&path.display().to_string(), &bundle.statement)?;
+    Ok(Accepted {
+        bundle,
+        verified,
+        at: trust.at,
+        overridden,
+    })
+}
+
+/// As [`accept`], for a bundle of any age.
+pub fn signed(path: &Path, trust: &Trust) -> Result<(Bundle, Verified)> {
     let named = |failure: Failure| {
         let named = failure.context(path.display());
         match named.kind {
@@ -157,13 +170,7 @@ pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
             trust.source.display()
         )));
     }
-    let overridden = trust.fresh(&shown, &bundle.statement)?;
-    Ok(Accepted {
-        bundle,
-        verified,
-        at: trust.at,
-        overridden,
-    })
+    Ok((bundle, verified))
 }
 
 /// One line on who signed what, for verbs that go on to use the bundle.
