@@ -44,7 +44,7 @@ const PARTS: &[Part] = &[
         "bake",
         5,
         &[
-            "bundle", "disk", "oci", "boot", "contract", "front", "runtime", "tree",
+            "bundle", "disk", "oci", "packages", "boot", "contract", "front", "runtime", "tree",
         ],
     ),
     part("plan", 4, &["contract", "front", "runtime"]),

@@ -13,6 +13,7 @@ use crate::bake::decode::{Job, decode, stack};
 use crate::bake::error::BakeError;
 use crate::bake::kit::BootKit;
 use crate::bake::root::Root;
+use crate::bake::sbom::{self, Materials, Survey};
 use crate::bundle::Role;
 use crate::bundle::component::Component;
 use crate::bundle::statement::Listed;
@@ -24,8 +25,8 @@ use crate::oci::layout::parse;
 use crate::oci::{OciError, media};
 
 /// Derives the disk of a bundle and checks everything that was signed of it on
-/// the way: sizes, diff IDs, root hash. With `disk` none, only checks. The
-/// blobs are hashed once more as they are read: what was verified is what is used.
+/// the way: sizes, diff IDs, root hash. With `disk_file` none, only checks, and
+/// among the rest the bill of materials, of which the disk has no need. The blobs are hashed once more as they are read: what was verified is what is used.
 pub fn derive(
     bundle: &Bundle,
     threads: NonZeroUsize,
@@ -34,8 +35,18 @@ pub fn derive(
     disk_file: Option<&File>,
 ) -> Result<(), BakeError> {
     let Unpacked { trees, stores } = unpack(bundle, threads, scratch, done)?;
-    let tree = compose(trees, &stores)?;
-    let root = Root::plan(&tree, stores, &bundle.components)?;
+    let (run_runtime, run_front) = trees.configs(&stores)?;
+    let survey = match disk_file {
+        Some(_) => None,
+        None => Some(Survey::take(
+            &trees.runtime,
+            &trees.front,
+            &run_front,
+            &stores,
+        )?),
+    };
+    let tree = trees.compose(&run_runtime, &run_front)?;
+    let root = Root::plan(&tree, stores.clone(), &bundle.components)?;
     drop(tree);
     let (kit, listed) = part(bundle, Role::Kit)?;
     let kit = BootKit::read(kit)?;
@@ -46,6 +57,9 @@ pub fn derive(
             found: kit.size,
             signed,
         });
+    }
+    if let Some(survey) = survey {
+        check_sbom(bundle, &survey, &stores, &kit.parts.kernel_release)?;
     }
     let choices = choices(bundle);
     let disk = Disk::plan(kit.parts, choices, root.size())?;
@@ -168,9 +182,36 @@ fn write(
     Ok(disk.finish(&identity, verity.hash_partition(), &put)?)
 }
 
-fn compose(trees: Trees, stores: &Stores) -> Result<Tree, BakeError> {
-    let (run_runtime, run_front) = trees.configs(stores)?;
-    Ok(trees.compose(&run_runtime, &run_front)?)
+/// The bill of materials against what the layers hold.
+fn check_sbom(
+    bundle: &Bundle,
+    survey: &Survey,
+    stores: &Stores,
+    kernel: &str,
+) -> Result<(), BakeError> {
+    let (component, listed) = part(bundle, Role::Sbom)?;
+    let found = component
+        .blobs
+        .iter()
+        .skip(1)
+        .map(|(_, blob)| blob.len())
+        .sum();
+    if found != listed.unpacked_size {
+        return Err(BakeError::Size {
+            role: Role::Sbom,
+            found,
+            signed: listed.unpacked_size,
+        });
+    }
+    let materials = Materials {
+        survey,
+        stores,
+        service: &bundle.statement.service,
+        created: &bundle.statement.created,
+        components: &bundle.components,
+        kernel,
+    };
+    Ok(sbom::check(component, &materials)?)
 }
 
 fn signed_size(bundle: &Bundle, role: Role) -> u64 {

@@ -21,6 +21,7 @@ pub mod growing;
 pub mod kit;
 pub mod machine;
 pub mod root;
+pub mod sbom;
 pub mod workshop;
 
 use std::fs::File;

@@ -21,7 +21,7 @@ pub use release::Distribution;
 /// Bytes that a database in text may have.
 const MOST_TEXT: u64 = 64 << 20;
 /// Packages of one image.
-const MOST_PACKAGES: usize = 200_000;
+const MOST_PACKAGES: usize = 20_000;
 /// Bytes of a name, a version or an architecture.
 const MOST_FIELD: usize = 256;
 /// Notes that are kept.
