@@ -208,3 +208,43 @@ fn another_than_what_is_in_the_bundle() {
     });
     place.standby(&format!("{verify} --deep")).ok();
 }
+
+/// rpm itself makes a package and installs it into the image. Of the older forms
+/// of its database, which Debian's rpm does not write, only the file is there.
+#[test]
+fn packages_of_a_real_rpm() {
+    let place = Place::with("tiny");
+    let spec = "Name: judge\nVersion: 1.2\nRelease: 3\nEpoch: 4\nSummary: x\nLicense: MIT\n\
+                BuildArch: noarch\n%description\nx\n%files\n";
+    place.write("judge.spec", spec);
+    let build = |script: &str| {
+        let script = format!(
+            "rm -rf root out && umoci unpack --image in/image:tiny root >/dev/null
+             mkdir -p root/rootfs/var/lib/rpm
+             {script}
+             umoci repack --image in/image:tiny root >/dev/null"
+        );
+        place.shell(&script).ok();
+        let said = place.build().ok();
+        let bom = place.standby(&format!("inspect {BUNDLE} --sbom"));
+        (said, bom.ok().json())
+    };
+    let (said, bom) = build(
+        "rpmbuild --quiet -bb --define \"_topdir $PWD/rb\" judge.spec
+         rpm --force-debian --root $PWD/root/rootfs --dbpath /var/lib/rpm \
+             --define '_db_backend sqlite' -i rb/RPMS/noarch/*.rpm",
+    );
+    assert!(!said.err.contains("rpm"), "{said}");
+    let found = of(&bom, "runtime/pkg:rpm/");
+    assert_eq!(found.len(), 1, "{bom:#}");
+    assert_eq!(found[0]["name"], "judge");
+    assert_eq!(found[0]["version"], "4:1.2-3");
+    assert_eq!(found[0]["purl"], "pkg:rpm/judge@1.2-3?arch=noarch&epoch=4");
+
+    let older = "cd root/rootfs/var/lib/rpm && rm * .rpm.lock && echo x >Packages.db && cd -";
+    let (said, bom) = build(older);
+    said.says(&["Packages.db: an rpm database of an older form, not read"]);
+    assert_eq!(of(&bom, "runtime/pkg:").len(), 0);
+    let notes = of(&bom, "runtime")[0]["properties"].to_string();
+    assert!(notes.contains("older form"), "{notes}");
+}

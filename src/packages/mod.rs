@@ -8,6 +8,8 @@
 mod apk;
 mod dpkg;
 mod release;
+mod rpm;
+mod sqlite;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,6 +22,8 @@ pub use release::Distribution;
 
 /// Bytes that a database in text may have.
 const MOST_TEXT: u64 = 64 << 20;
+/// Bytes that rpm's database may have; it is read by pages.
+const MOST_RPM: u64 = 256 << 20;
 /// Packages of one image.
 const MOST_PACKAGES: usize = 20_000;
 /// Bytes of a name, a version or an architecture.
@@ -27,9 +31,13 @@ const MOST_FIELD: usize = 256;
 /// Notes that are kept.
 const MOST_NOTES: usize = 20;
 
-/// Where rpm keeps its databases, old and new.
+/// Where rpm keeps its databases, new and old.
 const RPM_FOLDERS: [&str; 3] = ["/usr/lib/sysimage/rpm", "/var/lib/rpm", "/usr/share/rpm"];
-/// Its files there: the form that is in use since rpm 4.16 first.
+/// Its database there since rpm 4.16.
+const RPM: &str = "rpmdb.sqlite";
+/// Changes that are not yet in it.
+const RPM_JOURNAL: &str = "rpmdb.sqlite-wal";
+/// The forms before that, by Berkeley DB and by rpm itself.
 const RPM_OLDER: [&str; 2] = ["Packages", "Packages.db"];
 
 /// Whose database a package is in.
@@ -120,22 +128,46 @@ pub fn installed(tree: &Tree, stores: &Stores) -> Result<Found, PackagesError> {
             apk::read(&text, path, &mut found);
         }
     }
-    rpm(&image, &mut found);
+    rpm(&image, &mut found)?;
     Ok(found)
 }
 
-fn rpm(image: &Image<'_>, found: &mut Found) {
+/// rpm's databases, of which some folders are links to others.
+fn rpm(image: &Image<'_>, found: &mut Found) -> Result<(), PackagesError> {
     let mut seen = BTreeSet::new();
     for folder in RPM_FOLDERS {
+        if !seen.insert(image.node(folder)) {
+            continue;
+        }
         for name in RPM_OLDER {
             let path = format!("{folder}/{name}");
-            if image.file(&path).is_some() && seen.insert(image.node(&path)) {
+            if image.file(&path).is_some() {
                 found.note(format!(
                     "{path}: an rpm database of an older form, not read"
                 ));
             }
         }
+        let journal = format!("{folder}/{RPM_JOURNAL}");
+        if image.file(&journal).is_some_and(|file| !file.is_empty()) {
+            found.note(format!(
+                "{journal}: changes that are not in the database yet, not read"
+            ));
+        }
+        let path = format!("{folder}/{RPM}");
+        let Some(content) = image.file(&path) else {
+            continue;
+        };
+        if content.len() > MOST_RPM {
+            found.note(format!(
+                "{path}: it has more than {MOST_RPM} bytes, not read"
+            ));
+            continue;
+        }
+        let read = |at: u64, buf: &mut [u8]| image.stores.read(content, at, buf);
+        rpm::read(content.len(), &read, &path, found)
+            .map_err(|source| PackagesError { path, source })?;
     }
+    Ok(())
 }
 
 impl Found {

@@ -133,3 +133,98 @@ fn an_older_rpm_is_said_to_be_there() {
 fn nothing_is_there() {
     assert_eq!(read(&[]), Found::default());
 }
+
+/// A database of one page size, made by SQLite itself, with a header a row.
+fn rpm_database(page: u32, headers: &[Vec<u8>]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute(f'PRAGMA page_size = {sys.argv[2]}')
+db.execute('CREATE TABLE Name (key TEXT NOT NULL, hnum INTEGER)')
+db.execute('CREATE TABLE Packages (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)')
+for row in sys.argv[3:]:
+    db.execute('INSERT INTO Packages (blob) VALUES (?)', (bytes.fromhex(row),))
+db.commit()
+";
+    let path = folder.path().join("rpmdb.sqlite");
+    let hex = |bytes: &Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let status = std::process::Command::new("python3")
+        .args(["-c", script])
+        .arg(&path)
+        .arg(page.to_string())
+        .args(headers.iter().map(hex))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    std::fs::read(path).unwrap()
+}
+
+/// A header of name, version, release and, behind it all, some padding.
+fn rpm_header(name: &str, padding: usize) -> Vec<u8> {
+    let (mut index, mut data) = (Vec::new(), Vec::new());
+    let strings = [
+        (1000u32, name),
+        (1001, "1.2"),
+        (1002, "3.x"),
+        (1022, "noarch"),
+    ];
+    for (tag, text) in strings {
+        for field in [tag, 6, u32::try_from(data.len()).unwrap(), 1] {
+            index.extend_from_slice(&field.to_be_bytes());
+        }
+        data.extend_from_slice(text.as_bytes());
+        data.push(0);
+    }
+    data.resize(data.len() + padding, b'x');
+    let lengths = [strings.len(), data.len()].map(|n| u32::try_from(n).unwrap().to_be_bytes());
+    [lengths.concat(), index, data].concat()
+}
+
+fn rpm_found(database: Vec<u8>) -> Found {
+    let mut tree = Tree::new();
+    tree.put_file("usr/lib/sysimage/rpm/rpmdb.sqlite", 0o644, database);
+    let lib = tree.make_directories("var/lib");
+    let link = Kind::Symlink(b"../../usr/lib/sysimage/rpm"[..].into());
+    tree.insert(lib, b"rpm", Node::new(Meta::new(0o777), link));
+    installed(&tree, &Stores::new()).unwrap()
+}
+
+#[test]
+fn rpm_in_pages_of_every_size() {
+    for page in [512, 1024, 4096, 65_536] {
+        let headers: Vec<Vec<u8>> = (0..60)
+            .map(|n| rpm_header(&format!("p{n:02}"), n * n * 7))
+            .chain([rpm_header("gpg-pubkey", 0), vec![0; 3]])
+            .collect();
+        let found = rpm_found(rpm_database(page, &headers));
+        let wanted: Vec<String> = (0..60)
+            .map(|n| format!("Rpm p{n:02} 1.2-3.x noarch"))
+            .collect();
+        assert_eq!(lines(&found), wanted, "{page}");
+        assert_eq!(
+            found.notes,
+            ["/usr/lib/sysimage/rpm/rpmdb.sqlite: 1 entries are damaged and left out"]
+        );
+    }
+}
+
+#[test]
+fn rpm_damaged_anywhere() {
+    let headers: Vec<Vec<u8>> = (0..8)
+        .map(|n| rpm_header(&format!("p{n}"), n * 300))
+        .collect();
+    let whole = rpm_database(512, &headers);
+    // Neither a panic nor a circle, whatever a byte says; nor where it ends.
+    for at in 0..whole.len() {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] = value;
+            rpm_found(bytes);
+        }
+    }
+    for len in 0..whole.len() {
+        let found = rpm_found(whole[..len].to_vec());
+        assert!(!found.notes.is_empty(), "{len}");
+    }
+}
