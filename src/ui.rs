@@ -41,6 +41,7 @@ impl Ui {
     /// A result for people; silent under `--json`.
     pub fn line(&self, text: impl Display) {
         if !self.json {
+            let text = printable(&text.to_string(), escape);
             out(&format!("{text}\n"));
         }
     }
@@ -50,7 +51,7 @@ impl Ui {
         if self.json
             && let Ok(text) = serde_json::to_string_pretty(value)
         {
-            out(&format!("{text}\n"));
+            out(&format!("{}\n", printable(&text, json_escape)));
         }
     }
 
@@ -71,29 +72,33 @@ impl Ui {
     pub fn note(&self, text: impl Display) {
         if !self.quiet {
             self.clear();
-            err(&format!("{text}\n"));
+            err(&format!("{}\n", printable(&text.to_string(), escape)));
         }
     }
 
     /// Something to think about that did not stop the work.
     pub fn warn(&self, text: impl Display) {
         self.clear();
+        let text = printable(&text.to_string(), escape);
         err(&format!("{} {text}\n", self.paint("33", "warning:")));
     }
 
     /// Why the command failed.
     pub fn failure(&self, failure: &Failure) {
         self.clear();
-        let mut text = format!("{} {}\n", self.paint("31", "error:"), failure.error);
+        let shown = |text: &str| printable(text, escape);
+        let error = shown(&failure.error.to_string());
+        let mut text = format!("{} {error}\n", self.paint("31", "error:"));
         let mut last = failure.error.to_string();
         for cause in failure.error.chain().skip(1) {
             let cause = cause.to_string();
             if cause != last {
-                text.push_str(&format!("  because: {cause}\n"));
+                text.push_str(&format!("  because: {}\n", shown(&cause)));
             }
             last = cause;
         }
         if let Some(hint) = &failure.hint {
+            let hint = shown(hint);
             text.push_str(&format!("{} {hint}\n", self.paint("36", "hint:")));
         }
         err(&text);
@@ -197,6 +202,29 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// What others wrote may hold orders to a terminal: control characters, line ends
+/// and tabs excepted, are written in words.
+fn printable(text: &str, escape: impl Fn(char) -> String) -> String {
+    let order = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match order(c) {
+            true => out.push_str(&escape(c)),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+fn escape(c: char) -> String {
+    c.escape_unicode().to_string()
+}
+
+/// In JSON, which escapes only the first half of them, they are inside strings.
+fn json_escape(c: char) -> String {
+    format!("\\u{:04x}", u32::from(c))
+}
+
 /// A closed pipe is the reader's choice, not our failure.
 fn out(text: &str) {
     let mut stdout = io::stdout().lock();
@@ -211,6 +239,16 @@ fn err(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn no_orders_to_the_terminal() {
+        let text = "a\tb\n\u{1b}[31m\u{9b}m\r";
+        assert_eq!(
+            super::printable(text, super::escape),
+            "a\tb\n\\u{1b}[31m\\u{9b}m\\u{d}"
+        );
+        assert_eq!(super::printable("\u{9b}", super::json_escape), "\\u009b");
+    }
+
     #[test]
     fn units() {
         assert_eq!(super::bytes(1023), "1023 B");

@@ -61,7 +61,10 @@ fn a_bundle_is_built_verified_and_inspected() {
     assert_eq!(verified["signers"].as_array().unwrap().len(), 1);
     let roles = verified["components"].as_array().unwrap().iter();
     let roles: Vec<_> = roles.map(|c| c["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["runtime", "kit", "front", "snapshot", "machine"]);
+    assert_eq!(
+        roles,
+        ["runtime", "kit", "front", "snapshot", "machine", "sbom"]
+    );
     assert_eq!(verified["components"][0]["digest"], input_digest(&place));
     place
         .standby(&format!("verify {BUNDLE} {TRUST} --deep"))

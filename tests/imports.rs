@@ -29,23 +29,29 @@ const PARTS: &[Part] = &[
         "cli",
         7,
         &[
-            "ui", "error", "bake", "plan", "bundle", "disk", "oci", "boot", "contract", "front",
-            "keys", "snapshot",
+            "ui", "error", "bake", "diff", "plan", "bundle", "disk", "oci", "boot", "contract",
+            "front", "keys", "snapshot",
         ],
     ),
     part("ui", 6, &["error"]),
     part("error", 5, &["bundle", "oci"]),
     part(
+        "diff",
+        5,
+        &["bundle", "oci", "packages", "contract", "tree"],
+    ),
+    part(
         "bake",
         5,
         &[
-            "bundle", "disk", "oci", "boot", "contract", "front", "runtime", "tree",
+            "bundle", "disk", "oci", "packages", "boot", "contract", "front", "runtime", "tree",
         ],
     ),
     part("plan", 4, &["contract", "front", "runtime"]),
     part("bundle", 4, &["oci", "contract", "tree"]),
     part("disk", 4, &["oci", "contract", "tree"]),
     part("oci", 3, &["contract", "tree"]),
+    part("packages", 2, &["tree"]),
     part("boot", 2, &["contract"]),
     part("front", 2, &["contract"]),
     part("runtime", 2, &["contract", "tree"]),
@@ -253,8 +259,8 @@ fn places(words: &[&str], allowed: &[&str], parts: &[&str]) -> Vec<String> {
 
 /// All but the guest, which is a program of its own.
 const BUILDER: &[&str] = &[
-    "main", "cli", "ui", "error", "bake", "plan", "bundle", "disk", "oci", "boot", "front",
-    "runtime", "snapshot", "keys", "tree", "contract",
+    "main", "cli", "ui", "error", "bake", "diff", "plan", "bundle", "disk", "oci", "packages",
+    "boot", "front", "runtime", "snapshot", "keys", "tree", "contract",
 ];
 
 #[test]

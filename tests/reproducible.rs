@@ -240,7 +240,7 @@ fn a_docker_archive_differs_only_where_its_digests_do() {
         assert_eq!(oci[key], docker[key], "{key}");
     }
     let (ours, theirs) = (&oci["components"], &docker["components"]);
-    for (at, role) in ["runtime", "kit", "front", "snapshot", "machine"]
+    for (at, role) in ["runtime", "kit", "front", "snapshot", "machine", "sbom"]
         .iter()
         .enumerate()
     {

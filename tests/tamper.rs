@@ -153,6 +153,7 @@ fn a_bit_in_every_entry() {
         "kit.v1",
         "snapshot.v1",
         "machine.v1",
+        "cyclonedx+json",
         "statement.v1+json",
         "signature.v1+pgp",
     ] {

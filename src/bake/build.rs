@@ -18,6 +18,7 @@ use crate::bake::growing::Growing;
 use crate::bake::kit::BootKit;
 use crate::bake::machine::{Machine, Probe};
 use crate::bake::root::Root;
+use crate::bake::sbom::{self, Materials, Survey};
 use crate::bake::workshop::Workshop;
 use crate::bundle::component::Component;
 use crate::bundle::statement::{Disk as DiskFacts, Listed, Service, Statement, VERSION};
@@ -97,6 +98,8 @@ pub struct Built {
     pub bundle_size: u64,
     /// For the person who builds.
     pub warnings: Vec<Warning>,
+    /// What the bill of materials leaves out.
+    pub notes: Vec<String>,
 }
 
 /// Builds the bundle and the disk.
@@ -145,7 +148,7 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
     let (snapshot, snapshot_tree) = gathered.snapshot.split();
     let (machine, machine_tree) = machine.split();
     let kit_listed = Listed::new(&inputs.kit.component, inputs.kit.size, Vec::new());
-    let listed = vec![runtime.1, kit_listed, front.1, snapshot.1, machine.1];
+    let mut listed = vec![runtime.1, kit_listed, front.1, snapshot.1, machine.1];
     let components = [
         runtime.0,
         inputs.kit.component,
@@ -159,19 +162,41 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
         snapshot: snapshot_tree,
         machine: machine_tree,
     };
-    let tree = trees.compose(&run_runtime.config, &run_front.config)?;
     let stores = stores.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let root = Root::plan(&tree, stores, &components)?;
+    let (images, config) = ((&trees.runtime, &trees.front), &run_front.config);
+    let survey = Survey::take(images.0, images.1, config, &stores)?;
+    let tree = trees.compose(&run_runtime.config, &run_front.config)?;
+    let root = Root::plan(&tree, stores.clone(), &components)?;
     drop(tree);
+    let kernel = inputs.kit.parts.kernel_release.clone();
+    let runtime = components.first().map(Component::as_subject);
+    let runtime = runtime.ok_or_else(|| OciError::invalid("the bundle", "no runtime"))?;
     let disk = Disk::plan(inputs.kit.parts, inputs.choices.clone(), root.size())?;
+    let materials = Materials {
+        survey: &survey,
+        stores: &stores,
+        service: &service,
+        created: &table.created,
+        components: &components,
+        kernel: &kernel,
+    };
     let (raw, verity) = std::thread::scope(|scope| {
-        // What there is of the bundle goes to the medium meanwhile.
-        let writing = scope.spawn(|| tools.bundle.sync_data());
+        // The last component follows from the others and is no part of the disk.
+        // With it, all there is of the bundle goes to the medium meanwhile.
+        let writing = scope.spawn(|| {
+            let sbom = sbom::component(&materials, &runtime)?;
+            bundle.component(&sbom, &[])?;
+            let written = tools.bundle.sync_data();
+            written.map_err(BakeError::write("the bundle"))?;
+            Ok::<_, BakeError>(sbom)
+        });
         let sealed = seal(&root, &disk, tools);
         let written = writing
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        written.map_err(BakeError::write("the bundle"))?;
+        let sbom = written?;
+        let size = sbom.blobs.iter().skip(1).map(|(_, blob)| blob.len()).sum();
+        listed.push(Listed::new(&sbom, size, Vec::new()));
         sealed
     })?;
     let statement = Statement {
@@ -192,8 +217,6 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
             mbr_active: inputs.choices.mbr_active,
         },
     };
-    let runtime = components.first().map(Component::as_subject);
-    let runtime = runtime.ok_or_else(|| OciError::invalid("the bundle", "no runtime"))?;
     let bytes = statement.to_bytes().map_err(BakeError::Statement)?;
     let digest = Digest::of(&bytes);
     let bundle_size = bundle.finish(&bytes, &runtime, &(tools.sign)(&bytes)?)?;
@@ -212,6 +235,7 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
         digest,
         bundle_size,
         warnings,
+        notes: survey.notes(),
     })
 }
 

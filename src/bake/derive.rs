@@ -13,6 +13,7 @@ use crate::bake::decode::{Job, decode, stack};
 use crate::bake::error::BakeError;
 use crate::bake::kit::BootKit;
 use crate::bake::root::Root;
+use crate::bake::sbom::{self, Materials, Survey};
 use crate::bundle::Role;
 use crate::bundle::component::Component;
 use crate::bundle::statement::Listed;
@@ -24,8 +25,8 @@ use crate::oci::layout::parse;
 use crate::oci::{OciError, media};
 
 /// Derives the disk of a bundle and checks everything that was signed of it on
-/// the way: sizes, diff IDs, root hash. With `disk` none, only checks. The
-/// blobs are hashed once more as they are read: what was verified is what is used.
+/// the way: sizes, diff IDs, root hash. With `disk_file` none, only checks, and
+/// among the rest the bill of materials, of which the disk has no need. The blobs are hashed once more as they are read: what was verified is what is used.
 pub fn derive(
     bundle: &Bundle,
     threads: NonZeroUsize,
@@ -33,22 +34,59 @@ pub fn derive(
     done: &(dyn Fn(u64) + Sync),
     disk_file: Option<&File>,
 ) -> Result<(), BakeError> {
-    let stores = Mutex::new(Stores::new());
-    let part = |role: Role| -> Result<(&Component, &Listed), BakeError> {
-        let listed = bundle
-            .statement
-            .components
-            .iter()
-            .find(|listed| listed.role == role);
-        bundle
-            .component(role)
-            .zip(listed)
-            .ok_or_else(|| OciError::invalid("the statement", format!("it has no {role}")).into())
+    let Unpacked { trees, stores } = unpack(bundle, threads, scratch, done)?;
+    let (run_runtime, run_front) = trees.configs(&stores)?;
+    let survey = match disk_file {
+        Some(_) => None,
+        None => Some(Survey::take(
+            &trees.runtime,
+            &trees.front,
+            &run_front,
+            &stores,
+        )?),
     };
+    let tree = trees.compose(&run_runtime, &run_front)?;
+    let root = Root::plan(&tree, stores.clone(), &bundle.components)?;
+    drop(tree);
+    let (kit, listed) = part(bundle, Role::Kit)?;
+    let kit = BootKit::read(kit)?;
+    if kit.size != listed.unpacked_size {
+        let signed = listed.unpacked_size;
+        return Err(BakeError::Size {
+            role: Role::Kit,
+            found: kit.size,
+            signed,
+        });
+    }
+    if let Some(survey) = survey {
+        check_sbom(bundle, &survey, &stores, &kit.parts.kernel_release)?;
+    }
+    let choices = choices(bundle);
+    let disk = Disk::plan(kit.parts, choices, root.size())?;
+    write(bundle, &root, &disk, threads, disk_file)
+}
+
+/// What the layers of a bundle hold.
+pub struct Unpacked {
+    /// A tree for each component that has one.
+    pub trees: Trees,
+    /// Where the files' contents are.
+    pub stores: Stores,
+}
+
+/// Unpacks a bundle's layers and checks their sizes and diff IDs. `scratch` and
+/// `done` are those of [`derive`].
+pub fn unpack(
+    bundle: &Bundle,
+    threads: NonZeroUsize,
+    scratch: &(dyn Fn() -> io::Result<File> + Sync),
+    done: &(dyn Fn(u64) + Sync),
+) -> Result<Unpacked, BakeError> {
+    let stores = Mutex::new(Stores::new());
     let roles = [Role::Runtime, Role::Front, Role::Snapshot, Role::Machine];
     let mut layers: Vec<(Role, Vec<Layer>)> = Vec::new();
     for role in roles {
-        let (component, listed) = part(role)?;
+        let (component, listed) = part(bundle, role)?;
         layers.push((role, layers_of(component, listed)?));
     }
     let jobs: Vec<Job<'_>> = layers
@@ -74,23 +112,25 @@ pub fn derive(
         }
         trees.push(stack(own)?);
     }
+    let Ok([runtime, front, snapshot, machine]) = <[Tree; 4]>::try_from(trees) else {
+        return Err(OciError::invalid("the bundle", "it does not have four trees").into());
+    };
+    let trees = Trees {
+        runtime,
+        front,
+        snapshot,
+        machine,
+    };
     let stores = stores.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let tree = compose(trees, &stores)?;
-    let root = Root::plan(&tree, stores, &bundle.components)?;
-    drop(tree);
-    let (kit, listed) = part(Role::Kit)?;
-    let kit = BootKit::read(kit)?;
-    if kit.size != listed.unpacked_size {
-        let signed = listed.unpacked_size;
-        return Err(BakeError::Size {
-            role: Role::Kit,
-            found: kit.size,
-            signed,
-        });
-    }
-    let choices = choices(bundle);
-    let disk = Disk::plan(kit.parts, choices, root.size())?;
-    write(bundle, &root, &disk, threads, disk_file)
+    Ok(Unpacked { trees, stores })
+}
+
+/// A component and what was signed of it.
+fn part(bundle: &Bundle, role: Role) -> Result<(&Component, &Listed), BakeError> {
+    let mut listed = bundle.statement.components.iter();
+    let listed = listed.find(|listed| listed.role == role);
+    let both = bundle.component(role).zip(listed);
+    both.ok_or_else(|| OciError::invalid("the statement", format!("it has no {role}")).into())
 }
 
 /// What the statement decides of the disk.
@@ -142,18 +182,36 @@ fn write(
     Ok(disk.finish(&identity, verity.hash_partition(), &put)?)
 }
 
-fn compose(trees: Vec<Tree>, stores: &Stores) -> Result<Tree, BakeError> {
-    let Ok([runtime, front, snapshot, machine]) = <[Tree; 4]>::try_from(trees) else {
-        return Err(OciError::invalid("the bundle", "it does not have four trees").into());
+/// The bill of materials against what the layers hold.
+fn check_sbom(
+    bundle: &Bundle,
+    survey: &Survey,
+    stores: &Stores,
+    kernel: &str,
+) -> Result<(), BakeError> {
+    let (component, listed) = part(bundle, Role::Sbom)?;
+    let found = component
+        .blobs
+        .iter()
+        .skip(1)
+        .map(|(_, blob)| blob.len())
+        .sum();
+    if found != listed.unpacked_size {
+        return Err(BakeError::Size {
+            role: Role::Sbom,
+            found,
+            signed: listed.unpacked_size,
+        });
+    }
+    let materials = Materials {
+        survey,
+        stores,
+        service: &bundle.statement.service,
+        created: &bundle.statement.created,
+        components: &bundle.components,
+        kernel,
     };
-    let trees = Trees {
-        runtime,
-        front,
-        snapshot,
-        machine,
-    };
-    let (run_runtime, run_front) = trees.configs(stores)?;
-    Ok(trees.compose(&run_runtime, &run_front)?)
+    Ok(sbom::check(component, &materials)?)
 }
 
 fn signed_size(bundle: &Bundle, role: Role) -> u64 {

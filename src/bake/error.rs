@@ -8,6 +8,7 @@ use crate::bake::compose::ComposeError;
 use crate::bake::decode::DecodeError;
 use crate::bake::kit::BootKitError;
 use crate::bake::root::RootError;
+use crate::bake::sbom::SbomError;
 use crate::bundle::Role;
 use crate::disk::image::DiskError;
 use crate::oci::OciError;
@@ -33,6 +34,9 @@ pub enum BakeError {
     /// The root file system.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// The bill of materials.
+    #[error(transparent)]
+    Sbom(#[from] SbomError),
     /// The disk.
     #[error(transparent)]
     Disk(#[from] DiskError),

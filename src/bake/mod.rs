@@ -10,6 +10,7 @@
 //! hashed, copied into the bundle, decompressed, hashed again and spooled by file.
 
 pub mod build;
+pub mod caddy;
 pub mod compose;
 pub mod decode;
 pub mod derive;
@@ -20,6 +21,7 @@ pub mod growing;
 pub mod kit;
 pub mod machine;
 pub mod root;
+pub mod sbom;
 pub mod workshop;
 
 use std::fs::File;

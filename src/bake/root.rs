@@ -36,7 +36,7 @@ impl Root {
         let mut hasher = Sha256::new();
         for component in components
             .iter()
-            .filter(|component| component.role != Role::Kit)
+            .filter(|component| !matches!(component.role, Role::Kit | Role::Sbom))
         {
             hasher.update(component.role.word());
             hasher.update(component.digest.as_bytes());

@@ -13,6 +13,8 @@ use crate::oci::{Blob, Digest, Image, OciError, media};
 pub const SNAPSHOT: &str = "application/vnd.standby.snapshot.v1";
 /// Artefact type of the machine: service table and OCI runtime configurations.
 pub const MACHINE: &str = "application/vnd.standby.machine.v1";
+/// Artefact type of the bill of materials, and media type of its JSON.
+pub const SBOM: &str = "application/vnd.cyclonedx+json";
 /// Artefact type of the statement, and media type of its JSON.
 pub const STATEMENT: &str = "application/vnd.standby.statement.v1+json";
 /// Artefact type of a signature, and media type of the OpenPGP packet.
@@ -32,16 +34,19 @@ pub enum Role {
     Snapshot,
     /// How the two images are run.
     Machine,
+    /// The bill of materials of all of these.
+    Sbom,
 }
 
 impl Role {
     /// All that a bundle of version 1 has, in order.
-    pub const ALL: [Role; 5] = [
+    pub const ALL: [Role; 6] = [
         Role::Runtime,
         Role::Kit,
         Role::Front,
         Role::Snapshot,
         Role::Machine,
+        Role::Sbom,
     ];
 
     /// The word in the statement.
@@ -52,6 +57,7 @@ impl Role {
             Role::Front => "front",
             Role::Snapshot => "snapshot",
             Role::Machine => "machine",
+            Role::Sbom => "sbom",
         }
     }
 }

@@ -72,9 +72,10 @@ pub struct Listed {
     pub size: u64,
     /// Bytes of manifest and blobs.
     pub content_size: u64,
-    /// Bytes of the layers' tars when decompressed; of the parts for the kit.
+    /// Bytes of the layers' tars when decompressed; of the parts for the kit,
+    /// of the document for the bill of materials.
     pub unpacked_size: u64,
-    /// Digests of the layers' tars when decompressed; none for the kit.
+    /// Digests of the layers' tars when decompressed; none for what has no tar.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diff_ids: Vec<Digest>,
 }
@@ -150,7 +151,7 @@ impl Statement {
             .map(|listed| listed.role)
             .eq(Role::ALL)
         {
-            return invalid("its components are not runtime, kit, front, snapshot, machine");
+            return invalid("its components are not runtime, kit, front, snapshot, machine, sbom");
         }
         if self.disk.version != VERSION {
             return invalid("the disk's version is not 1");

@@ -143,6 +143,9 @@ impl BuildArgs {
         for warning in &built.warnings {
             ui.warn(warning);
         }
+        for note in &built.notes {
+            ui.warn(format!("not in the bill of materials: {note}"));
+        }
         convert(&raw, disk.file(), self.format, workers)
             .map_err(|error| failure(error, &self.output))?;
         self.finish(&targets, bundle, disk, &key, now, &built, ui)

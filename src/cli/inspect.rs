@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use crate::bake::sbom;
+use crate::bundle::Role;
 use crate::bundle::verify::Candidate;
 use crate::cli::build::signer_text;
 use crate::cli::open::open_bundle;
@@ -22,6 +24,9 @@ pub struct InspectArgs {
     /// Print the signed statement as it is, and nothing else
     #[arg(long)]
     statement: bool,
+    /// Print the bill of materials (CycloneDX JSON), and nothing else
+    #[arg(long, conflicts_with = "statement")]
+    sbom: bool,
 }
 
 impl InspectArgs {
@@ -33,6 +38,13 @@ impl InspectArgs {
         let bundle = candidate.accept().map_err(|e| named(e.into()))?;
         if self.statement {
             ui.raw(&String::from_utf8_lossy(&bundle.statement_bytes));
+            return Ok(());
+        }
+        if self.sbom {
+            let sbom = bundle.component(Role::Sbom);
+            let sbom = sbom.ok_or_else(|| named(Failure::text("it has no bill of materials")))?;
+            let bytes = sbom::read(sbom).map_err(|e| named(e.into()))?;
+            ui.raw(&String::from_utf8_lossy(&bytes));
             return Ok(());
         }
         let statement = &bundle.statement;

@@ -2,6 +2,7 @@
 //! arguments, environment and clock read.
 
 mod build;
+mod diff;
 mod disk;
 mod export;
 mod fetch;
@@ -52,6 +53,7 @@ enum Verb {
     Build(build::BuildArgs),
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
+    Diff(diff::DiffArgs),
     Sign(sign::SignArgs),
     Split(split::SplitArgs),
     Export(export::ExportArgs),
@@ -85,7 +87,7 @@ pub fn main() -> ExitCode {
     let ui = Ui::new(cli.json, cli.quiet, no_colour);
     on_signals();
     match run(&cli.verb, &ui) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             ui.failure(&failure);
             failure.kind.into()
@@ -93,8 +95,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(verb: &Verb, ui: &Ui) -> Result {
+fn run(verb: &Verb, ui: &Ui) -> Result<ExitCode> {
     match verb {
+        // The only verb whose answer may be its exit code.
+        Verb::Diff(args) => return args.run(ui),
         Verb::Init(args) => args.run(ui),
         Verb::Build(args) => args.run(ui),
         Verb::Verify(args) => args.run(ui),
@@ -108,7 +112,8 @@ fn run(verb: &Verb, ui: &Ui) -> Result {
         Verb::Kit(args) => args.run(ui),
         Verb::Keys(args) => args.run(ui),
         Verb::Reference(args) => args.run(ui),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// On an interrupt nothing half-written stays behind: what has no name yet goes

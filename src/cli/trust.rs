@@ -20,9 +20,9 @@ const SYSTEM: &str = "/etc/standby/trust";
 /// Bytes a file of a trust folder may have.
 const MOST: u64 = 4 << 20;
 
-/// Whom to believe.
+/// Whom to believe, as of when.
 #[derive(Args, Debug)]
-pub struct TrustArgs {
+pub struct WhomArgs {
     /// Certificate, or folder of certificates with policy.toml
     /// [default: /etc/standby/trust, then standby/trust in the user's configuration folder]
     #[arg(long, value_name = "CERT|DIR")]
@@ -30,16 +30,23 @@ pub struct TrustArgs {
     /// Judge as of this time (RFC 3339) instead of now
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
     at: Option<SystemTime>,
+    /// Folder of what was accepted before
+    /// [default: STANDBY_STATE, then /var/lib/standby for root, else standby in the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+/// Whom to believe, and how old a bundle may be.
+#[derive(Args, Debug)]
+pub struct TrustArgs {
+    #[command(flatten)]
+    whom: WhomArgs,
     /// Accept a bundle that is past its time; this is recorded
     #[arg(long)]
     allow_stale: bool,
     /// Accept an older bundle than the newest accepted before; this is recorded
     #[arg(long)]
     allow_rollback: bool,
-    /// Folder of what was accepted before
-    /// [default: STANDBY_STATE, then /var/lib/standby for root, else standby in the user's state folder]
-    #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
 }
 
 /// Whom to believe, and when.
@@ -60,6 +67,22 @@ pub struct Trust {
 
 impl TrustArgs {
     /// Reads the policy.
+    pub fn load(&self, ui: &Ui) -> Result<Trust> {
+        Ok(Trust {
+            allow_stale: self.allow_stale,
+            allow_rollback: self.allow_rollback,
+            ..self.whom.load(ui)?
+        })
+    }
+
+    /// Whether anything of it was given: then a check is meant.
+    pub fn is_given(&self) -> bool {
+        self.whom.is_given() || self.allow_stale || self.allow_rollback
+    }
+}
+
+impl WhomArgs {
+    /// Reads the policy; no bundle past its time is allowed by it.
     pub fn load(&self, ui: &Ui) -> Result<Trust> {
         let source = self.place()?;
         let policy = if source.is_dir() {
@@ -82,19 +105,14 @@ impl TrustArgs {
             at,
             source,
             seen,
-            allow_stale: self.allow_stale,
-            allow_rollback: self.allow_rollback,
+            allow_stale: false,
+            allow_rollback: false,
             supposed: self.at.is_some(),
         })
     }
 
-    /// Whether anything of it was given: then a check is meant.
-    pub fn is_given(&self) -> bool {
-        self.trust.is_some()
-            || self.at.is_some()
-            || self.state.is_some()
-            || self.allow_stale
-            || self.allow_rollback
+    fn is_given(&self) -> bool {
+        self.trust.is_some() || self.at.is_some() || self.state.is_some()
     }
 
     fn place(&self) -> Result<PathBuf> {
@@ -137,11 +155,15 @@ impl Trust {
         &self.policy
     }
 
+    /// All that is wrong with a bundle's age, for verbs that put it to no use.
+    pub fn age(&self, statement: &Statement) -> Vec<Problem> {
+        let max_age = self.policy.max_age();
+        self.seen.problems(statement, max_age, self.at)
+    }
+
     /// Whether a bundle is of the right age; what of it was overridden.
     pub fn fresh(&self, what: &str, statement: &Statement) -> Result<Vec<Problem>> {
-        let problems = self
-            .seen
-            .problems(statement, self.policy.max_age(), self.at);
+        let problems = self.age(statement);
         let refused = problems.iter().find(|problem| match problem.allowed_by() {
             Some("--allow-stale") => !self.allow_stale,
             Some("--allow-rollback") => !self.allow_rollback,
@@ -189,6 +211,14 @@ pub struct SignedBy {
     signed_at: String,
 }
 
+impl SignedBy {
+    /// Who it was, without when.
+    pub fn name(&self) -> String {
+        let user_id = self.user_id.as_deref().unwrap_or("no user ID");
+        format!("{user_id}, {}", self.fingerprint)
+    }
+}
+
 impl From<&Signer> for SignedBy {
     fn from(signer: &Signer) -> Self {
         SignedBy {
@@ -201,8 +231,7 @@ impl From<&Signer> for SignedBy {
 
 impl std::fmt::Display for SignedBy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let user_id = self.user_id.as_deref().unwrap_or("no user ID");
-        write!(f, "{user_id}, {}, on {}", self.fingerprint, self.signed_at)
+        write!(f, "{}, on {}", self.name(), self.signed_at)
     }
 }
 

@@ -134,32 +134,45 @@ impl VerifyArgs {
     }
 }
 
-/// Opens a bundle and accepts its statement: signature first, then structure.
+/// Opens a bundle and accepts its statement: signature first, then structure,
+/// then its age.
 pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
     let shown = path.display().to_string();
-    let named = |failure: Failure| refused(failure, &shown);
-    let candidate = Candidate::read(open_bundle(path)?).map_err(|e| named(e.into()))?;
-    accept_candidate(&shown, candidate, trust)
+    accept_candidate(&shown, candidate(path, &shown)?, trust)
 }
 
 /// The same of a bundle that is open.
 pub fn accept_candidate(shown: &str, candidate: Candidate, trust: &Trust) -> Result<Accepted> {
-    let verified = judge(
-        shown,
-        candidate.statement_bytes(),
-        candidate.signatures(),
-        trust,
-    )?;
-    let bundle = candidate
-        .accept()
-        .map_err(|e| refused(Failure::from(e), shown))?;
-    let overridden = judge_statement(shown, &bundle.statement, trust)?;
+    let (bundle, verified) = signed_candidate(shown, candidate, trust)?;
+    let overridden = trust.fresh(shown, &bundle.statement)?;
     Ok(Accepted {
         bundle,
         verified,
         at: trust.at,
         overridden,
     })
+}
+
+/// As [`accept`], for a bundle of any age.
+pub fn signed(path: &Path, trust: &Trust) -> Result<(Bundle, Verified)> {
+    let shown = path.display().to_string();
+    signed_candidate(&shown, candidate(path, &shown)?, trust)
+}
+
+fn candidate(path: &Path, shown: &str) -> Result<Candidate> {
+    Candidate::read(open_bundle(path)?).map_err(|e| refused(e.into(), shown))
+}
+
+fn signed_candidate(
+    shown: &str,
+    candidate: Candidate,
+    trust: &Trust,
+) -> Result<(Bundle, Verified)> {
+    let (statement, signatures) = (candidate.statement_bytes(), candidate.signatures());
+    let verified = judge(shown, statement, signatures, trust)?;
+    let bundle = candidate.accept().map_err(|e| refused(e.into(), shown))?;
+    judge_service(shown, &bundle.statement, trust)?;
+    Ok((bundle, verified))
 }
 
 /// Who signed a statement, if the policy is content with them.
@@ -179,14 +192,19 @@ pub fn judge(
 /// Whether a statement over which signatures held is one its signers may make,
 /// and of the right age; what of its age was overridden.
 pub fn judge_statement(shown: &str, statement: &Statement, trust: &Trust) -> Result<Vec<Problem>> {
-    let service = &statement.service.name;
-    if !trust.policy().allows_service(service) {
-        return Err(Failure::untrusted(anyhow::anyhow!(
-            "{shown}: its signers may not speak for the service '{service}' by {}",
-            trust.source.display()
-        )));
-    }
+    judge_service(shown, statement, trust)?;
     trust.fresh(shown, statement)
+}
+
+fn judge_service(shown: &str, statement: &Statement, trust: &Trust) -> Result {
+    let service = &statement.service.name;
+    if trust.policy().allows_service(service) {
+        return Ok(());
+    }
+    Err(Failure::untrusted(anyhow::anyhow!(
+        "{shown}: its signers may not speak for the service '{service}' by {}",
+        trust.source.display()
+    )))
 }
 
 fn refused(failure: Failure, shown: &str) -> Failure {

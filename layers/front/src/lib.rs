@@ -10,6 +10,7 @@ pub mod elf;
 pub mod image;
 pub mod layer;
 pub mod validate;
+pub mod version;
 
 /// The page shown while the service does not answer, unless the plan has its own.
 pub const MAINTENANCE: &str = include_str!("maintenance.html");

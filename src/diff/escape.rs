@@ -1,0 +1,55 @@
+//! Names and contents as printable text. A terminal takes control characters as
+//! orders, and some of Unicode's show a text in another order than it has.
+
+use std::fmt::Write as _;
+
+/// Whether a character may reach a terminal.
+pub fn is_printable(c: char) -> bool {
+    let reorders = matches!(c,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    !c.is_control() && !reorders
+}
+
+/// Bytes, of which two that differ never look the same: backslashes are doubled,
+/// what is no UTF-8 is `\xHH`, what is not printable `\u{H}`.
+pub fn bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => out.push_str("\\\\"),
+                c if is_printable(c) => out.push(c),
+                c => out.extend(c.escape_unicode()),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// A line of text as it is, but for what is not printable; tabs stay.
+pub fn line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c == '\t' || is_printable(c) => out.push(c),
+            c => out.extend(c.escape_unicode()),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nothing_reaches_the_terminal() {
+        assert_eq!(
+            super::bytes(b"a\x1b[2J\\\xff\xc2\x9b\n\xe2\x80\xae."),
+            r"a\u{1b}[2J\\\xff\u{9b}\u{a}\u{202e}."
+        );
+        assert_eq!(super::line("\ta\\b\r\u{7f}é"), "\ta\\b\\u{d}\\u{7f}é");
+    }
+}
