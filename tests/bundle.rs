@@ -54,7 +54,7 @@ fn a_bundle_is_built_verified_and_inspected() {
         .ok()
         .json();
     assert_eq!(verified["verified"], true);
-    assert_eq!(verified["stale"], false);
+    assert_eq!(verified["overridden"], serde_json::json!([]));
     assert_eq!(verified["bundle_digest"], json["bundle_digest"]);
     assert_eq!(verified["root_hash"], json["root_hash"]);
     assert_eq!(verified["signers"].as_array().unwrap().len(), 1);
