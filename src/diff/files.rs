@@ -246,8 +246,8 @@ fn fact(path: &str, node: &Node, stores: &Stores, hashed: bool) -> Result<Fact, 
         }
         Kind::Directory(_) | Kind::Fifo | Kind::Socket => {}
     }
-    let xattr =
-        |(name, value): (&Box<[u8]>, &Box<[u8]>)| (escape::bytes(name), escape::bytes(value));
+    let xattrs = meta.xattrs.iter();
+    let xattrs = xattrs.map(|(name, value)| (escape::bytes(name), escape::bytes(value)));
     Ok(Fact {
         kind: node.kind.letter(),
         mode: format!("{:04o}", meta.mode),
@@ -256,7 +256,7 @@ fn fact(path: &str, node: &Node, stores: &Stores, hashed: bool) -> Result<Fact, 
         size,
         digest: found,
         target,
-        xattrs: meta.xattrs.iter().map(xattr).collect(),
+        xattrs: xattrs.collect(),
     })
 }
 

@@ -21,8 +21,8 @@ impl Distribution {
     /// Reads the file's lines; none without a sound `ID`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let value = |name: &str| {
-            let lines = text.lines().filter_map(|line| line.trim().split_once('='));
-            let value = lines.filter(|(field, _)| *field == name).last()?.1;
+            let mut lines = text.lines().filter_map(|line| line.trim().split_once('='));
+            let value = lines.rfind(|(field, _)| *field == name)?.1;
             let value = value.trim_matches(['"', '\'']);
             let sound = |byte: u8| {
                 byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)
