@@ -218,7 +218,7 @@ impl Client {
             .parse()
             .map_err(|_| RegistryError::answer(what, "its Location is no URL"))?;
         let Some(authority) = uri.authority() else {
-            if !text.starts_with('/') {
+            if !text.starts_with('/') || text.starts_with("//") {
                 return Err(RegistryError::answer(what, "its Location is no URL"));
             }
             let end = from
