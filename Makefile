@@ -1,6 +1,7 @@
 # make demo    bake the link service, verify it, boot it on both firmwares
 # make test    everything against the real tools; installs what it needs
 # make check   format, lints, licences, documentation
+# make fuzz    every reader against damaged input, FUZZ_SECONDS (60) each, two at once
 # make bench   speed and memory, beside the peers' in the same run
 # make kit     the boot kits
 # make docs    the command line's reference, from the program itself
@@ -36,7 +37,7 @@ export STANDBY_GUEST := $(ROOT)/$(GUEST)
 # Snapshots are compared, never rewritten.
 export INSTA_UPDATE := no
 
-.PHONY: demo test check bench kit kit-packages docs build build-packages demo-packages \
+.PHONY: demo test check fuzz bench kit kit-packages docs build build-packages demo-packages \
 	test-packages fixtures clean FORCE
 
 build: $(BIN) $(GUEST)
@@ -128,10 +129,20 @@ test: test-packages demo-packages fixtures
 
 check: build-packages
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || cargo install -q --locked cargo-deny@0.20.2
 	cargo deny --locked check bans licenses sources
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
+
+# On the stable compiler, so without a sanitizer: safe Rust has little for one to
+# find, and what wraps or is out of range panics (fuzz/Cargo.toml).
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+fuzz: build-packages
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install -q --locked cargo-fuzz@0.13.2
+	cargo fuzz build --release --sanitizer none --target $(TRIPLE) --target-dir $(ROOT)/target/fuzz
+	@fuzz/run.sh $(FUZZ_SECONDS) target/fuzz/$(TRIPLE)/release $(FUZZ_TARGETS)
 
 bench: test-packages demo-packages $(BIN) fixtures
 	@benches/run.sh $(BIN) $(FIXTURES)/links target/bench

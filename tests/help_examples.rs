@@ -39,7 +39,7 @@ fn prepared() -> Place {
     place.build().ok();
     place
         .shell(
-            "cp out/* keys/*.pgp in/; cp -r out first; mkdir in/stick
+            "cp out/* keys/*.pgp in/; cp in/links-1.0.0.oci.tar in/links-1.1.0.oci.tar; mkdir in/stick
              export GNUPGHOME=$PWD/g; mkdir -m 700 g
              gpg --batch --quiet --pinentry-mode loopback --passphrase '' --quick-generate-key 'A <a@example.org>' ed25519 sign never
              gpgconf --kill all",
@@ -106,7 +106,7 @@ fn every_example_of_the_help_runs() {
     examples(&standby::cli::command(), "", &mut all);
     let verbs = |path: &str| path.split(' ').next().unwrap_or_default().to_owned();
     for verb in [
-        "init", "build", "verify", "inspect", "sign", "split", "export", "disk", "kit", "keys",
+        "init", "build", "verify", "inspect", "sign", "split", "export", "diff", "disk", "kit", "keys",
     ] {
         assert!(
             all.iter().any(|(path, _)| verbs(path) == verb),
