@@ -106,7 +106,8 @@ fn every_example_of_the_help_runs() {
     examples(&standby::cli::command(), "", &mut all);
     let verbs = |path: &str| path.split(' ').next().unwrap_or_default().to_owned();
     for verb in [
-        "init", "build", "verify", "inspect", "sign", "split", "export", "diff", "disk", "kit", "keys",
+        "init", "build", "verify", "inspect", "sign", "split", "export", "diff", "disk", "kit",
+        "keys",
     ] {
         assert!(
             all.iter().any(|(path, _)| verbs(path) == verb),
