@@ -10,6 +10,9 @@ use standby::oci::Digest;
 
 standby_fuzz::target!(run, seeds);
 
+/// More than RFC 3339 has room for, less than a clock has.
+const TEN_THOUSAND_YEARS: Duration = Duration::from_secs(315_360_000_000);
+
 fn run(data: &[u8]) {
     let Ok(statement) = Statement::parse(data) else {
         return;
@@ -20,7 +23,12 @@ fn run(data: &[u8]) {
     assert!(statement.root_hash().is_some());
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000);
     let far = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    for max in [None, Some(Duration::from_secs(1)), Some(Duration::MAX)] {
+    for max in [
+        None,
+        Some(Duration::from_secs(1)),
+        Some(TEN_THOUSAND_YEARS),
+        Some(Duration::MAX),
+    ] {
         assert!(!would_fail(&statement, max, 2).is_empty());
         for at in [SystemTime::UNIX_EPOCH, now, far] {
             let mut memory = Memory::default();
