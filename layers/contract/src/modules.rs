@@ -39,7 +39,8 @@ impl ModuleIndex {
     /// Reads the text form.
     pub fn parse(text: &str) -> Result<Self, ModuleIndexError> {
         let mut index = ModuleIndex::default();
-        for (number, line) in text.lines().enumerate() {
+        // Not `lines`, which would take a carriage return off a name.
+        for (number, line) in text.split_terminator('\n').enumerate() {
             let words: Vec<&str> = line.split(' ').collect();
             match words.as_slice() {
                 ["always", name] => index.always.push((*name).to_owned()),
@@ -144,7 +145,25 @@ fn class(pattern: &[u8], byte: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_index_is_read_back(
+            always in prop::collection::vec("[^ \n]{1,8}", 0..4),
+            aliases in prop::collection::vec(("[^ \n]{1,8}", "[^ \n]{1,8}"), 0..4),
+            needs in prop::collection::btree_map(
+                "[^ \n]{1,8}",
+                prop::collection::vec("[^ \n]{1,8}", 1..4),
+                0..4,
+            ),
+        ) {
+            let index = ModuleIndex { always, aliases, needs };
+            prop_assert_eq!(ModuleIndex::parse(&index.render()), Ok(index));
+        }
+    }
 
     #[test]
     fn patterns() {

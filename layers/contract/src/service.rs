@@ -132,3 +132,68 @@ pub struct Front {
     /// Host names it serves.
     pub hosts: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
+            any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from(bits))),
+        ]
+    }
+
+    fn prefix() -> impl Strategy<Value = Prefix> {
+        (address(), any::<u8>()).prop_map(|(address, length)| {
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            Prefix {
+                address,
+                length: length % (most + 1),
+            }
+        })
+    }
+
+    fn network() -> impl Strategy<Value = Network> {
+        let addresses = || prop::collection::vec(address(), 0..3);
+        let fixed = (
+            option::of(".*"),
+            prop::collection::vec(prefix(), 0..3),
+            addresses(),
+            addresses(),
+        );
+        let fixed = fixed.prop_map(|(mac, addresses, gateways, dns)| Network::Static {
+            mac,
+            addresses,
+            gateways,
+            dns,
+        });
+        prop_oneof![Just(Network::Dhcp), fixed]
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_is_read_back(
+            (name, version, created, health) in (".*", ".*", ".*", ".*"),
+            (sequence, snapshot_taken) in any::<(u64, u64)>(),
+            (port, isolated) in any::<(u16, bool)>(),
+            signer in option::of((".*", ".*")),
+            network in network(),
+            hosts in prop::collection::vec(".*", 0..3),
+        ) {
+            let signer = signer.map(|(fingerprint, user_id)| Signer { fingerprint, user_id });
+            let runtime = Runtime { port, health, isolated };
+            let front = Front { hosts };
+            let table = ServiceTable {
+                name, version, sequence, created, snapshot_taken, signer, network, runtime, front,
+            };
+            let json = serde_json::to_vec(&table).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<ServiceTable>(&json).unwrap(), table);
+        }
+    }
+}
