@@ -77,7 +77,10 @@ impl Parts {
             let digest = format!("sha256:{digest}")
                 .parse()
                 .map_err(|_| PartsError::Line(number))?;
-            let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+            // Control characters would also make another list of what is written back.
+            let plain = !name.is_empty()
+                && !name.starts_with('.')
+                && !name.contains(|c: char| c == '/' || c.is_control());
             if !plain {
                 return Err(PartsError::Name(number));
             }
@@ -219,6 +222,8 @@ mod tests {
         for (bad, error) in [
             (String::new(), PartsError::Count(0)),
             (text.replace("a.001", "../a"), PartsError::Name(2)),
+            (text.replace("a.001", "a\r\r"), PartsError::Name(2)),
+            (text.replace("a.002\n", "a.002\r"), PartsError::Name(4)),
             (text.replace("  ", " "), PartsError::Line(2)),
             (text.replacen("# 9 bytes\n", "", 1), PartsError::Size(1)),
             (text.replacen("9", "x", 1), PartsError::Size(1)),
