@@ -135,9 +135,12 @@ fn days(duration: &Duration) -> String {
     }
 }
 
-/// UTC, whole seconds.
+/// UTC, whole seconds. RFC 3339 knows the years 0 to 9999 and a clock or an age
+/// may leave them: what is before 1970 is its first second, what is after 9999
+/// is its last.
 pub fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_seconds(time.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
 }
 
 fn time(text: &str) -> Result<SystemTime, Problem> {
