@@ -161,7 +161,30 @@ fn age(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_what_is_read(
+            threshold in 1u32..,
+            fingerprints in prop::collection::btree_set("[0-9A-F]{40}", 1..4),
+            services in prop::collection::vec("[a-z0-9-]{1,20}", 1..4),
+            seconds in 1u64..,
+        ) {
+            let text = format!(
+                "threshold = {threshold}\nfingerprints = {fingerprints:?}\n\
+                 services = {services:?}\nmax_age = \"{seconds}s\"\n"
+            );
+            let file = PolicyFile::parse(text.as_bytes()).expect("a policy");
+            let read = file.fingerprints.iter().map(|f| f.as_str().to_owned());
+            prop_assert_eq!(read.collect::<BTreeSet<_>>(), fingerprints);
+            prop_assert_eq!(file.threshold, threshold);
+            prop_assert_eq!(file.services, services);
+            prop_assert_eq!(file.max_age, Some(Duration::from_secs(seconds)));
+        }
+    }
 
     #[test]
     fn what_it_says() {

@@ -290,3 +290,50 @@ pub fn would_fail(statement: &Statement, max_age: Option<Duration>, threshold: u
     ));
     reasons
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bundle::statement::tests::statement;
+
+    /// The last second of the year 9999, since the epoch.
+    const LAST: u64 = 253_402_300_799;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn times_that_rfc_3339_does_not_know() {
+        assert_eq!(rfc3339(at(LAST)), "9999-12-31T23:59:59Z");
+        assert_eq!(rfc3339(at(LAST + 1)), "9999-12-31T23:59:59Z");
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(rfc3339(before), "1970-01-01T00:00:00Z");
+        // A policy may accept an age of ten thousand years.
+        let statement = statement("x", 1, at(LAST), None);
+        let reasons = would_fail(&statement, Some(Duration::from_secs(LAST)), 1);
+        assert!(reasons.contains(&"after 9999-12-31T23:59:59Z".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_memory_is_read_back(
+            bundles in prop::collection::vec(
+                (".*", any::<u64>(), 0..=LAST, prop::option::of(0..=LAST), 0..=LAST),
+                0..4,
+            ),
+        ) {
+            let mut memory = Memory::default();
+            for (name, sequence, created, expires, now) in bundles {
+                let statement = statement(&name, sequence, at(created), expires.map(at));
+                let digest = Digest::of(name.as_bytes());
+                let problems = memory.problems(&statement, Some(Duration::from_secs(1)), at(now));
+                memory.accept(&statement, &digest, &problems, at(now));
+                prop_assert!(memory.reference(at(0)) >= at(now));
+            }
+            prop_assert_eq!(Memory::parse(&memory.to_bytes().unwrap()).unwrap(), memory);
+        }
+    }
+}

@@ -187,7 +187,24 @@ impl ReadAt for Joined {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_list_is_read_back(
+            parts in prop::collection::vec((r"[^./\pC][^/\pC]{0,20}", any::<u64>()), 1..5),
+        ) {
+            let parts = parts.into_iter().map(|(name, size)| Part {
+                digest: Digest::of(name.as_bytes()),
+                name,
+                size,
+            });
+            let parts = Parts { parts: parts.collect() };
+            prop_assert_eq!(Parts::parse(&parts.to_string()), Ok(parts));
+        }
+    }
 
     #[test]
     fn parts_read_as_one() {

@@ -189,3 +189,113 @@ impl Listed {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::SystemTime;
+
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bundle::freshness::rfc3339;
+
+    fn listed(role: Role, texts: [String; 3], sizes: [u64; 3], diff_ids: usize) -> Listed {
+        let [name, media_type, artifact_type] = texts;
+        let image = matches!(role, Role::Runtime | Role::Front);
+        let [size, content_size, unpacked_size] = sizes;
+        Listed {
+            role,
+            digest: Digest::of(media_type.as_bytes()),
+            diff_ids: vec![Digest::of(name.as_bytes()); diff_ids],
+            name: image.then_some(name),
+            media_type,
+            artifact_type: (!image).then_some(artifact_type),
+            size,
+            content_size,
+            unpacked_size,
+        }
+    }
+
+    /// A statement of a service's bundle.
+    pub fn statement(
+        name: &str,
+        sequence: u64,
+        created: SystemTime,
+        expires: Option<SystemTime>,
+    ) -> Statement {
+        let empty = || [String::new(), String::new(), String::new()];
+        Statement {
+            standby_bundle: VERSION,
+            service: Service {
+                name: name.to_owned(),
+                version: "1".into(),
+                sequence,
+            },
+            created: rfc3339(created),
+            snapshot_taken: rfc3339(created),
+            expires: expires.map(rfc3339),
+            signer: None,
+            platform: "linux/amd64".into(),
+            components: Role::ALL
+                .map(|role| listed(role, empty(), [0; 3], 0))
+                .to_vec(),
+            disk: Disk {
+                version: VERSION,
+                root_hash: "0".repeat(64),
+                root_size: 4096,
+                size: 4096,
+                kernel_options: String::new(),
+                mbr_active: false,
+            },
+        }
+    }
+
+    fn components() -> impl Strategy<Value = Vec<Listed>> {
+        let one = ([".*", ".*", ".*"], any::<[u64; 3]>(), 0..3usize);
+        prop::collection::vec(one, Role::ALL.len()).prop_map(|list| {
+            let roles = Role::ALL.into_iter();
+            roles
+                .zip(list)
+                .map(|(role, (texts, sizes, count))| listed(role, texts, sizes, count))
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_statement_is_read_back(
+            texts in any::<[String; 6]>(),
+            expires in option::of(".*"),
+            signer in option::of((".*", ".*")),
+            (sequence, root_size, size, mbr_active) in any::<(u64, u64, u64, bool)>(),
+            root_hash in any::<[u8; 32]>(),
+            components in components(),
+        ) {
+            let [name, version, created, snapshot_taken, platform, kernel_options] = texts;
+            let statement = Statement {
+                standby_bundle: VERSION,
+                service: Service { name, version, sequence },
+                created,
+                snapshot_taken,
+                expires,
+                signer: signer.map(|(fingerprint, user_id)| Signer { fingerprint, user_id }),
+                platform,
+                components,
+                disk: Disk {
+                    version: VERSION,
+                    root_hash: crate::oci::digest::hex(&root_hash),
+                    root_size,
+                    size,
+                    kernel_options,
+                    mbr_active,
+                },
+            };
+            let bytes = statement.to_bytes().unwrap();
+            let read = Statement::parse(&bytes).unwrap();
+            prop_assert_eq!(&read, &statement);
+            prop_assert_eq!(read.to_bytes().unwrap(), bytes);
+            prop_assert_eq!(read.root_hash(), Some(root_hash));
+        }
+    }
+}
