@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::statement::Statement;
+use crate::bundle::statement::{Statement, is_service_name};
 use crate::oci::Digest;
 use crate::oci::json::{self, JsonError};
 
@@ -75,6 +75,9 @@ pub enum MemoryError {
     /// Written by a newer program.
     #[error("it has version {0}, which this standby does not know")]
     Version(u32),
+    /// A key of `services` is not a service's name.
+    #[error("'{0}' is not the name of a service")]
+    Service(String),
     /// A time in it is none.
     #[error("'{0}' is not a time")]
     Time(String),
@@ -154,6 +157,9 @@ impl Memory {
         let memory: Memory = serde_json::from_slice(bytes).map_err(JsonError::from)?;
         if memory.version != VERSION {
             return Err(MemoryError::Version(memory.version));
+        }
+        if let Some(bad) = memory.services.keys().find(|name| !is_service_name(name)) {
+            return Err(MemoryError::Service(bad.clone()));
         }
         let times = memory
             .latest
@@ -321,7 +327,7 @@ mod tests {
         #[test]
         fn any_memory_is_read_back(
             bundles in prop::collection::vec(
-                (".*", any::<u64>(), 0..=LAST, prop::option::of(0..=LAST), 0..=LAST),
+                ("[a-z0-9]{1,9}", any::<u64>(), 0..=LAST, prop::option::of(0..=LAST), 0..=LAST),
                 0..4,
             ),
         ) {

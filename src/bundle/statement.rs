@@ -153,6 +153,11 @@ impl Statement {
         {
             return invalid("its components are not runtime, kit, front, snapshot, machine, sbom");
         }
+        if !is_service_name(&self.service.name) {
+            return invalid(
+                "the service's name is not lower-case letters, digits and inner hyphens",
+            );
+        }
         if self.disk.version != VERSION {
             return invalid("the disk's version is not 1");
         }
@@ -171,6 +176,16 @@ impl Statement {
     pub fn root_hash(&self) -> Option<[u8; 32]> {
         standby_contract::cmdline::parse_hash(&self.disk.root_hash)
     }
+}
+
+/// Whether a text names a service: up to 63 lower-case letters, digits and inner
+/// hyphens. Two names that differ only in case would be one to some readers.
+pub fn is_service_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (1..=63).contains(&text.len())
+        && text.chars().all(|c| plain(c) || c == '-')
+        && text.starts_with(plain)
+        && text.ends_with(plain)
 }
 
 impl Listed {
@@ -265,14 +280,15 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn any_statement_is_read_back(
-            texts in any::<[String; 6]>(),
+            name in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+            texts in any::<[String; 5]>(),
             expires in option::of(".*"),
             signer in option::of((".*", ".*")),
             (sequence, root_size, size, mbr_active) in any::<(u64, u64, u64, bool)>(),
             root_hash in any::<[u8; 32]>(),
             components in components(),
         ) {
-            let [name, version, created, snapshot_taken, platform, kernel_options] = texts;
+            let [version, created, snapshot_taken, platform, kernel_options] = texts;
             let statement = Statement {
                 standby_bundle: VERSION,
                 service: Service { name, version, sequence },
