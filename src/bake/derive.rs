@@ -75,7 +75,7 @@ pub struct Unpacked {
 }
 
 /// Unpacks a bundle's layers and checks their sizes and diff IDs. `scratch` and
-/// `done` are those of [`derive`].
+/// `done` are those of [`derive()`].
 pub fn unpack(
     bundle: &Bundle,
     threads: NonZeroUsize,
