@@ -173,12 +173,13 @@ mod tests {
             services in prop::collection::vec("[a-z0-9-]{1,20}", 1..4),
             seconds in 1u64..,
         ) {
+            let list: Vec<&String> = fingerprints.iter().collect();
             let text = format!(
-                "threshold = {threshold}\nfingerprints = {fingerprints:?}\n\
+                "threshold = {threshold}\nfingerprints = {list:?}\n\
                  services = {services:?}\nmax_age = \"{seconds}s\"\n"
             );
             let file = PolicyFile::parse(text.as_bytes()).expect("a policy");
-            let read = file.fingerprints.iter().map(|f| f.as_str().to_owned());
+            let read = file.fingerprints.iter().map(|f| f.as_str().to_ascii_uppercase());
             prop_assert_eq!(read.collect::<BTreeSet<_>>(), fingerprints);
             prop_assert_eq!(file.threshold, threshold);
             prop_assert_eq!(file.services, services);
