@@ -1,31 +1,26 @@
 //! One repository of one registry: requests, answers, redirects, logging in.
 
-use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method, Request, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, AsSendBody, Body, Proxy};
+use ureq::{Agent, AsSendBody, Proxy};
 
 use crate::oci::json;
+use crate::oci::registry::answer::{
+    MOST_WORDS, Response, read_success, refused_login, status_error,
+};
 use crate::oci::registry::auth::{Challenge, Token, basic, query};
 use crate::oci::registry::credentials::Credential;
 use crate::oci::registry::error::RegistryError;
 use crate::oci::registry::remote::{Remote, is_loopback};
+use crate::oci::registry::retry::{Deadline, RETRIES};
 
-/// Attempts after the first, without progress.
-pub const RETRIES: u32 = 4;
-/// The pause before the first of them; twice as long before each further one.
-const PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause a registry may ask for.
-const MOST_PAUSE: Duration = Duration::from_secs(30);
 /// Bytes a second below which a transfer is given up.
 const LEAST_RATE: u64 = 16 << 10;
 /// Bytes of an answer's head.
 const MOST_HEAD: usize = 32 << 10;
-/// Bytes of an error's or a token's JSON.
-const MOST_WORDS: u64 = 64 << 10;
 /// Redirects of one blob.
 const MOST_HOPS: u32 = 3;
 /// Certificates a file of roots may have.
@@ -68,16 +63,6 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The end of what may take so long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline(Instant);
-
-impl Deadline {
-    pub(crate) fn left(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
-    }
-}
-
 /// One request.
 #[derive(Debug)]
 pub(crate) struct Ask<'a> {
@@ -89,8 +74,6 @@ pub(crate) struct Ask<'a> {
     /// None for what has no body.
     pub(crate) body: Option<&'a [u8]>,
 }
-
-pub(crate) type Response = ureq::http::Response<Body>;
 
 impl Client {
     /// Prepares to ask; nothing is sent yet.
@@ -136,8 +119,7 @@ impl Client {
     pub(crate) fn deadline(&self, bytes: u64) -> Deadline {
         let patience = self.options.timeout.saturating_mul(RETRIES + 2);
         let patience = patience.saturating_add(Duration::from_secs(bytes / LEAST_RATE));
-        let now = Instant::now();
-        Deadline(now.checked_add(patience).unwrap_or(now))
+        Deadline::after(patience)
     }
 
     /// Asks, and logs in if that is what the registry wants. Redirects are
@@ -410,116 +392,6 @@ impl Client {
     }
 }
 
-/// Does something that may be done again, a few times.
-pub(crate) fn persist<T>(
-    deadline: Deadline,
-    mut attempt: impl FnMut() -> Result<T, RegistryError>,
-) -> Result<T, RegistryError> {
-    let mut failures = 0;
-    loop {
-        match attempt() {
-            Err(error) => {
-                failures += 1;
-                pause(error, failures, deadline)?;
-            }
-            done => return done,
-        }
-    }
-}
-
-/// Waits before the next attempt, or hands the error back if there is none.
-pub(crate) fn pause(
-    error: RegistryError,
-    failures: u32,
-    deadline: Deadline,
-) -> Result<(), RegistryError> {
-    let doubled = PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    let pause = error.wait().unwrap_or(doubled);
-    if !error.may_pass() || failures > RETRIES || pause > MOST_PAUSE || pause >= deadline.left() {
-        return Err(error);
-    }
-    std::thread::sleep(pause);
-    Ok(())
-}
-
-/// The body of a success, at most `most` bytes.
-pub(crate) fn read_success(
-    what: &str,
-    response: Response,
-    most: u64,
-) -> Result<Vec<u8>, RegistryError> {
-    if response.status() != 200 {
-        return Err(status_error(what, response));
-    }
-    let too_large = || RegistryError::TooLarge {
-        what: what.to_owned(),
-        most,
-    };
-    let body = response.into_body();
-    if body.content_length().is_some_and(|len| len > most) {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    let mut reader = body.into_reader().take(most.saturating_add(1));
-    reader
-        .read_to_end(&mut bytes)
-        .map_err(|e| RegistryError::of_transport(what, e.into()))?;
-    if bytes.len() as u64 > most {
-        return Err(too_large());
-    }
-    Ok(bytes)
-}
-
-/// What an answer that is no success says.
-pub(crate) fn status_error(what: &str, response: Response) -> RegistryError {
-    let status = response.status();
-    if status.is_redirection() {
-        return RegistryError::Redirect {
-            what: what.to_owned(),
-            problem: "what only it may answer".into(),
-        };
-    }
-    let wait = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
-    let mut bytes = Vec::new();
-    let mut reader = response.into_body().into_reader().take(MOST_WORDS);
-    // An answer whose words do not come is still an answer.
-    let _ = reader.read_to_end(&mut bytes);
-    RegistryError::Status {
-        what: what.to_owned(),
-        status: status.as_u16(),
-        said: words(&bytes),
-        wait,
-    }
-}
-
-/// The first error of the specification's JSON ("Error Codes"), in one short line.
-fn words(bytes: &[u8]) -> String {
-    let value: Option<serde_json::Value> = json::parse(bytes, MOST_WORDS).ok();
-    let first = value.as_ref().and_then(|value| value.get("errors")?.get(0));
-    let text = |key: &str| first.and_then(|first| first.get(key)?.as_str());
-    let said = match (text("code"), text("message")) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(one), None) | (None, Some(one)) => one.to_owned(),
-        (None, None) => String::new(),
-    };
-    said.chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
-fn refused_login(what: &str, refused: &RegistryError) -> RegistryError {
-    let said = match refused {
-        RegistryError::Status { said, .. } if !said.is_empty() => format!(" ({said})"),
-        _ => String::new(),
-    };
-    RegistryError::Login {
-        what: what.to_owned(),
-        problem: format!("the login was refused{said}"),
-    }
-}
-
 /// The certificates of a PEM file; other things in it are not looked at.
 fn roots(pem: &[u8]) -> Result<RootCerts, RegistryError> {
     let mut certificates = Vec::new();
@@ -597,13 +469,6 @@ mod tests {
                 .location("x", from, &to("http://e.org/b"))
                 .is_ok()
         );
-    }
-
-    #[test]
-    fn words_are_cleaned() {
-        let json = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m\nway"}]}"#;
-        assert_eq!(words(json), "DENIED: no[31mway");
-        assert_eq!(words(b"<html>"), "");
     }
 
     #[test]

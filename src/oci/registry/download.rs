@@ -8,11 +8,11 @@ use sha2::{Digest as _, Sha256};
 use ureq::http::{Method, header};
 
 use crate::oci::digest::Digest;
-use crate::oci::registry::client::{
-    Ask, Client, Deadline, Response, pause, persist, read_success, status_error,
-};
+use crate::oci::registry::answer::{Response, read_success, status_error};
+use crate::oci::registry::client::{Ask, Client};
 use crate::oci::registry::error::RegistryError;
 use crate::oci::registry::remote::Version;
+use crate::oci::registry::retry::{Deadline, pause, persist};
 
 /// Bytes read at a time.
 const BUFFER: usize = 128 << 10;

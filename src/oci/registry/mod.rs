@@ -5,6 +5,7 @@
 //! answer is bounded in size and time, every blob and manifest is hashed, and
 //! credentials go to nobody but the registry and the token service it names.
 
+mod answer;
 pub mod auth;
 pub mod client;
 pub mod credentials;
@@ -12,6 +13,7 @@ pub mod download;
 pub mod error;
 pub mod referrers;
 pub mod remote;
+mod retry;
 pub mod upload;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

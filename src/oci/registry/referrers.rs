@@ -8,9 +8,10 @@ use crate::oci::digest::Digest;
 use crate::oci::json::canonical;
 use crate::oci::layout::parse;
 use crate::oci::media;
-use crate::oci::registry::client::{Ask, Client, persist};
+use crate::oci::registry::client::{Ask, Client};
 use crate::oci::registry::error::RegistryError;
 use crate::oci::registry::remote::Version;
+use crate::oci::registry::retry::persist;
 
 /// Bytes such an index may have.
 const MOST_INDEX: u64 = 4 << 20;

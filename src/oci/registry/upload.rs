@@ -6,12 +6,12 @@ use ureq::http::{HeaderMap, Method, header};
 
 use crate::oci::blob::Blob;
 use crate::oci::digest::Digest;
+use crate::oci::registry::answer::{Response, status_error};
 use crate::oci::registry::auth::escape;
-use crate::oci::registry::client::{
-    Ask, Client, Deadline, RETRIES, Response, pause, persist, status_error,
-};
+use crate::oci::registry::client::{Ask, Client};
 use crate::oci::registry::error::RegistryError;
 use crate::oci::registry::remote::Version;
+use crate::oci::registry::retry::{Deadline, RETRIES, pause, persist};
 
 /// Bytes of a chunk, unless the registry wants more.
 const CHUNK: u64 = 8 << 20;
