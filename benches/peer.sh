@@ -5,6 +5,8 @@
 #   peer.sh IMAGE BOOT-FOLDER CADDY SNAPSHOT WORK
 #
 # IMAGE: oci:FOLDER:TAG. BOOT-FOLDER has uki, vmlinuz and initrd. WORK is replaced.
+# With COMPLETE=1 it goes on to what a build leaves behind: the parts put together
+# to a disk, SHA256SUMS of both files, and all of it on the medium.
 set -euo pipefail
 image=${1:?usage: peer.sh IMAGE BOOT-FOLDER CADDY SNAPSHOT WORK}
 boot=${2:?} caddy=${3:?} snapshot=${4:?} work=${5:?}
@@ -27,3 +29,21 @@ mmd -i "$work/esp" ::/EFI ::/EFI/BOOT ::/standby
 mcopy -i "$work/esp" "$boot/uki" ::/EFI/BOOT/BOOTX64.EFI
 mcopy -i "$work/esp" "$boot/vmlinuz" "$boot/initrd" ::/standby/
 tar -C "$work" -cf "$work/bundle.tar" image
+[ "${COMPLETE:-}" = 1 ] || exit 0
+
+blocks() { echo $(($(stat -c %s "$1") / 512)); }
+root=$((34816 + $(blocks "$work/esp")))
+verity=$((root + $(blocks "$work/root.erofs")))
+truncate -s "$(((verity + $(blocks "$work/root.verity") + 2048) * 512))" "$work/disk.raw"
+sfdisk -q "$work/disk.raw" >"$work/sfdisk.log" <<PARTITIONS
+label: gpt
+start=34816, size=$(blocks "$work/esp"), type=uefi
+start=$root, size=$(blocks "$work/root.erofs"), type=linux
+start=$verity, size=$(blocks "$work/root.verity"), type=linux
+PARTITIONS
+put() { dd if="$1" of="$work/disk.raw" bs=1M oflag=seek_bytes seek=$(($2 * 512)) conv=notrunc,sparse status=none; }
+put "$work/esp" 34816
+put "$work/root.erofs" "$root"
+put "$work/root.verity" "$verity"
+(cd "$work" && sha256sum bundle.tar disk.raw >SHA256SUMS)
+sync "$work/bundle.tar" "$work/disk.raw" "$work/SHA256SUMS"

@@ -19,6 +19,8 @@ use crate::oci::registry::retry::{Deadline, RETRIES};
 
 /// Bytes a second below which a transfer is given up.
 const LEAST_RATE: u64 = 16 << 10;
+/// What every transfer adds to the time that all have together.
+const EACH: Duration = Duration::from_secs(2);
 /// Bytes of an answer's head.
 const MOST_HEAD: usize = 32 << 10;
 /// Redirects of one blob.
@@ -51,6 +53,8 @@ pub struct Client {
     repository: String,
     options: Options,
     authorization: Mutex<Option<Secret>>,
+    /// The end of all transfers so far; none before the first.
+    all: Mutex<Option<Deadline>>,
 }
 
 /// The value of an `Authorization` header.
@@ -107,6 +111,7 @@ impl Client {
             repository: remote.repository.clone(),
             options,
             authorization: Mutex::new(None),
+            all: Mutex::new(None),
         })
     }
 
@@ -115,11 +120,16 @@ impl Client {
         format!("{}/v2/{}/{kind}/{name}", self.root, self.repository)
     }
 
-    /// When so many bytes must have passed.
+    /// When so many bytes must have passed: each transfer has its patience, and
+    /// all that are asked for together share twice as much, so that a registry
+    /// which is slow each time anew ends too.
     pub(crate) fn deadline(&self, bytes: u64) -> Deadline {
         let patience = self.options.timeout.saturating_mul(RETRIES + 2);
-        let patience = patience.saturating_add(Duration::from_secs(bytes / LEAST_RATE));
-        Deadline::after(patience)
+        let transfer = Duration::from_secs(bytes / LEAST_RATE);
+        let own = Deadline::after(patience.saturating_add(transfer));
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.unwrap_or_else(|| Deadline::after(patience.saturating_mul(2)));
+        own.min(*all.insert(before.later(transfer.saturating_add(EACH))))
     }
 
     /// Asks, and logs in if that is what the registry wants. Redirects are
@@ -469,6 +479,19 @@ mod tests {
                 .location("x", from, &to("http://e.org/b"))
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn slow_again_and_again_ends() {
+        let client = client(true);
+        let patience = Duration::from_secs(6);
+        let left = |bytes| client.deadline(bytes).left();
+        assert!(left(0) <= patience && left(0) > patience / 2);
+        // All patience is spent: what is small has little time of its own left.
+        *client.all.lock().unwrap() = Some(Deadline::after(Duration::ZERO));
+        assert!(left(0) <= EACH);
+        assert!(left(0) <= EACH * 2);
+        assert!(left(100 * LEAST_RATE) > patience);
     }
 
     #[test]

@@ -12,13 +12,17 @@ const PAUSE: Duration = Duration::from_millis(250);
 const MOST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The end of what may take so long.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
     pub(crate) fn after(patience: Duration) -> Self {
         let now = Instant::now();
         Deadline(now.checked_add(patience).unwrap_or(now))
+    }
+
+    pub(crate) fn later(self, by: Duration) -> Self {
+        Deadline(self.0.checked_add(by).unwrap_or(self.0))
     }
 
     pub(crate) fn left(self) -> Duration {
