@@ -17,7 +17,8 @@ fn run(data: &[u8]) {
             );
             let _ = certificate.validity(keys::now());
             for written in [certificate.to_armored(), certificate.to_binary()] {
-                let written = written.expect("a certificate can be written");
+                // One with a signature by a key of an unknown kind cannot be.
+                let Ok(written) = written else { continue };
                 let again = Certificate::parse(&written).expect("what was written can be read");
                 assert_eq!(again.fingerprint(), fingerprint);
             }

@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use standby::bundle::simple_signing::{folder, is_full_reference, payload};
+use standby::bundle::simple_signing::{folder, payload};
+use standby::oci::registry::Remote;
 use standby::oci::{Digest, Reference};
 use standby::plan::Timestamp;
 use standby_keys::Fingerprint;
@@ -17,8 +18,10 @@ fn run(data: &[u8]) {
         let again = reference.to_string().parse();
         assert_eq!(again, Ok(reference));
     }
-    if is_full_reference(text) {
-        let place = folder(text, &Digest::of(b""));
+    if let Ok(remote) = format!("docker://{text}").parse::<Remote>() {
+        let again = remote.to_string().parse();
+        assert_eq!(again.as_ref(), Ok(&remote));
+        let place = folder(&remote, &Digest::of(b""));
         let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
         assert!(place.split('/').all(plain), "{place}");
         payload(text, &Digest::of(b""), 0).expect("JSON");

@@ -1,7 +1,7 @@
 //! A whole bundle and a whole image, as small as they can be.
 
 use serde_json::json;
-use standby::bundle::component::{ArtifactLayer, Component, MACHINE, SNAPSHOT};
+use standby::bundle::component::{ArtifactLayer, Component, MACHINE, SBOM, SNAPSHOT};
 use standby::bundle::contents::{Contents, blob_name};
 use standby::bundle::statement::{Disk, Listed, Service, VERSION};
 use standby::bundle::{Role, Statement, verify};
@@ -52,12 +52,14 @@ fn components() -> Vec<Component> {
     let kit = artifact(Role::Kit, "application/vnd.standby.kit.v1", "kit");
     let snapshot = artifact(Role::Snapshot, SNAPSHOT, "snapshot");
     let machine = artifact(Role::Machine, MACHINE, "machine");
+    let sbom = artifact(Role::Sbom, SBOM, "sbom");
     vec![
         runtime,
         kit,
         image(Role::Front, b"front"),
         snapshot,
         machine,
+        sbom,
     ]
 }
 
@@ -65,7 +67,7 @@ fn components() -> Vec<Component> {
 pub fn statement() -> Statement {
     let listed = components().into_iter().map(|component| {
         let diff_ids = match component.role {
-            Role::Kit => Vec::new(),
+            Role::Kit | Role::Sbom => Vec::new(),
             _ => component.blobs.iter().skip(1).map(|blob| blob.0).collect(),
         };
         Listed::new(&component, 5, diff_ids)

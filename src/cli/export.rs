@@ -9,13 +9,14 @@ use clap::Args;
 use serde_json::json;
 
 use crate::bundle::Role;
-use crate::bundle::simple_signing::{folder, is_full_reference, payload};
+use crate::bundle::simple_signing::{folder, payload};
 use crate::cli::build::threads;
 use crate::cli::output::Output;
 use crate::cli::signer::SignerArgs;
 use crate::cli::trust::TrustArgs;
 use crate::cli::verify::{REFUSED, accept, tell};
 use crate::error::{Failure, IoContext, Result};
+use crate::oci::registry::{Remote, Version};
 use crate::ui::Ui;
 
 /// Signatures that a folder for one image is searched for.
@@ -50,7 +51,7 @@ impl ExportArgs {
     /// Runs the verb.
     pub fn run(&self, ui: &Ui) -> Result {
         for given in [&self.runtime_as, &self.front_as].into_iter().flatten() {
-            if !is_full_reference(given) {
+            if full(given).is_none() {
                 return Err(Failure::usage(format!(
                     "'{given}' is not HOST/REPO:TAG, the name that is to be signed"
                 )));
@@ -82,9 +83,14 @@ impl ExportArgs {
             };
             let own = component.name.clone().unwrap_or_default();
             let name = given.clone().unwrap_or(own);
+            let image = full(&name).ok_or_else(|| {
+                let what =
+                    format!("the bundle names its {role} '{name}', which is not HOST/REPO:TAG");
+                Failure::text(what).hint(format!("name it with --{role}-as"))
+            })?;
             let text = payload(&name, &component.digest, seconds).map_err(Failure::input)?;
             let message = key.sign_inline(&text, now).map_err(Failure::input)?;
-            let at = self.lookaside.join(folder(&name, &component.digest));
+            let at = self.lookaside.join(folder(&image, &component.digest));
             written.push((role, name, add(&at, &message)?));
         }
         accepted.remember(&trust, ui)?;
@@ -107,6 +113,14 @@ impl ExportArgs {
     }
 }
 
+/// A name written out in full, host and tag included.
+fn full(name: &str) -> Option<Remote> {
+    let text = format!("docker://{name}");
+    let remote: Remote = text.parse().ok()?;
+    let whole = matches!(remote.version, Version::Tag(_)) && remote.to_string() == text;
+    whole.then_some(remote)
+}
+
 /// Adds a signature to a folder, under the next free number.
 fn add(folder: &Path, message: &[u8]) -> Result<PathBuf> {
     fs::create_dir_all(folder).because(format!("cannot make {}", folder.display()))?;
@@ -126,4 +140,35 @@ fn add(folder: &Path, message: &[u8]) -> Result<PathBuf> {
         "{}: it holds {MOST} signatures already",
         folder.display()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_names() {
+        for good in [
+            "localhost/a/runtime:1.0.0",
+            "example.org:5000/a-b/c_d:v1",
+            "localhost:5000/a:1",
+        ] {
+            assert!(full(good).is_some(), "{good}");
+        }
+        for bad in [
+            "a:1",
+            "localhost/a",
+            "example.org/A:1",
+            "example.org/../a:1",
+            "../a:1",
+            "./a:1",
+            "example.org/a:",
+            "example.org/a@b",
+            "host/a:1",
+            "example.org//a:1",
+            "example.org/a:-x",
+        ] {
+            assert!(full(bad).is_none(), "{bad}");
+        }
+    }
 }

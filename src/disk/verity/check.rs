@@ -14,7 +14,8 @@ use crate::disk::uuid_text;
 
 /// Recomputes the tree of `len` bytes of data and compares every byte of the
 /// hash partition and the root hash. `data` and `hash` fill a buffer from an
-/// offset of the two partitions.
+/// offset of the two partitions. The superblock's UUID is a name: the root hash
+/// does not cover it, and neither does this.
 ///
 /// # Errors
 /// If the root hash of the data is not `root`, names the first data block that
