@@ -9,6 +9,7 @@ pub mod cli;
 pub mod diff;
 pub mod disk;
 pub mod error;
+pub mod escape;
 pub mod oci;
 pub mod packages;
 pub mod plan;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::error::Failure;
+use crate::escape;
 
 /// How to speak.
 #[derive(Debug)]
@@ -41,8 +42,7 @@ impl Ui {
     /// A result for people; silent under `--json`.
     pub fn line(&self, text: impl Display) {
         if !self.json {
-            let text = printable(&text.to_string(), escape);
-            out(&format!("{text}\n"));
+            out(&format!("{}\n", escape::line(&text.to_string())));
         }
     }
 
@@ -51,13 +51,19 @@ impl Ui {
         if self.json
             && let Ok(text) = serde_json::to_string_pretty(value)
         {
-            out(&format!("{}\n", printable(&text, json_escape)));
+            out(&format!("{}\n", json_text(&text)));
         }
     }
 
-    /// Raw bytes to standard output, whatever the mode.
+    /// A document as it is to standard output, whatever the mode; what a terminal
+    /// would obey is shown in words there.
     pub fn raw(&self, text: &str) {
-        out(text);
+        if io::stdout().is_terminal() {
+            let lines: Vec<String> = text.split('\n').map(escape::line).collect();
+            out(&lines.join("\n"));
+        } else {
+            out(text);
+        }
     }
 
     /// A table of names and values for people.
@@ -72,21 +78,21 @@ impl Ui {
     pub fn note(&self, text: impl Display) {
         if !self.quiet {
             self.clear();
-            err(&format!("{}\n", printable(&text.to_string(), escape)));
+            err(&format!("{}\n", escape::line(&text.to_string())));
         }
     }
 
     /// Something to think about that did not stop the work.
     pub fn warn(&self, text: impl Display) {
         self.clear();
-        let text = printable(&text.to_string(), escape);
+        let text = escape::line(&text.to_string());
         err(&format!("{} {text}\n", self.paint("33", "warning:")));
     }
 
     /// Why the command failed.
     pub fn failure(&self, failure: &Failure) {
         self.clear();
-        let shown = |text: &str| printable(text, escape);
+        let shown = paragraph;
         let error = shown(&failure.error.to_string());
         let mut text = format!("{} {error}\n", self.paint("31", "error:"));
         let mut last = failure.error.to_string();
@@ -202,27 +208,27 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// What others wrote may hold orders to a terminal: control characters, line ends
-/// and tabs excepted, are written in words.
-fn printable(text: &str, escape: impl Fn(char) -> String) -> String {
-    let order = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+/// In JSON what is not printable is inside strings; line ends are the layout's.
+fn json_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        match order(c) {
-            true => out.push_str(&escape(c)),
-            false => out.push(c),
+        if c == '\n' || escape::is_printable(c) {
+            out.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
         }
     }
     out
 }
 
-fn escape(c: char) -> String {
-    c.escape_unicode().to_string()
-}
-
-/// In JSON, which escapes only the first half of them, they are inside strings.
-fn json_escape(c: char) -> String {
-    format!("\\u{:04x}", u32::from(c))
+/// Text of several lines: what follows a line end is moved in, so that nothing
+/// others wrote looks like a line of ours.
+fn paragraph(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(escape::line).collect();
+    lines.join("\n    ")
 }
 
 /// A closed pipe is the reader's choice, not our failure.
@@ -241,12 +247,14 @@ fn err(text: &str) {
 mod tests {
     #[test]
     fn no_orders_to_the_terminal() {
-        let text = "a\tb\n\u{1b}[31m\u{9b}m\r";
         assert_eq!(
-            super::printable(text, super::escape),
-            "a\tb\n\\u{1b}[31m\\u{9b}m\\u{d}"
+            super::paragraph("a\tb\nverified\u{1b}[31m\u{9b}m\r\u{202e}"),
+            "a\tb\n    verified\\u{1b}[31m\\u{9b}m\\u{d}\\u{202e}"
         );
-        assert_eq!(super::printable("\u{9b}", super::json_escape), "\\u009b");
+        assert_eq!(
+            super::json_text("\u{9b}\n\u{e0001}"),
+            "\\u009b\n\\udb40\\udc01"
+        );
     }
 
     #[test]

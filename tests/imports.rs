@@ -29,16 +29,16 @@ const PARTS: &[Part] = &[
         "cli",
         7,
         &[
-            "ui", "error", "bake", "diff", "plan", "bundle", "disk", "oci", "boot", "contract",
-            "front", "keys", "snapshot",
+            "ui", "error", "escape", "bake", "diff", "plan", "bundle", "disk", "oci", "boot",
+            "contract", "front", "keys", "snapshot",
         ],
     ),
-    part("ui", 6, &["error"]),
+    part("ui", 6, &["error", "escape"]),
     part("error", 5, &["bundle", "oci"]),
     part(
         "diff",
         5,
-        &["bundle", "oci", "packages", "contract", "tree"],
+        &["bundle", "escape", "oci", "packages", "contract", "tree"],
     ),
     part(
         "bake",
@@ -48,9 +48,9 @@ const PARTS: &[Part] = &[
         ],
     ),
     part("plan", 4, &["contract", "front", "runtime"]),
-    part("bundle", 4, &["oci", "contract", "tree"]),
+    part("bundle", 4, &["escape", "oci", "contract", "tree"]),
     part("disk", 4, &["oci", "contract", "tree"]),
-    part("oci", 3, &["contract", "tree"]),
+    part("oci", 3, &["escape", "contract", "tree"]),
     part("packages", 2, &["tree"]),
     part("boot", 2, &["contract"]),
     part("front", 2, &["contract"]),
@@ -58,6 +58,7 @@ const PARTS: &[Part] = &[
     part("snapshot", 2, &[]),
     part("guest", 2, &["contract"]),
     part("keys", 1, &[]),
+    part("escape", 1, &[]),
     part("tree", 1, &[]),
     part("contract", 1, &[]),
 ];
@@ -259,8 +260,8 @@ fn places(words: &[&str], allowed: &[&str], parts: &[&str]) -> Vec<String> {
 
 /// All but the guest, which is a program of its own.
 const BUILDER: &[&str] = &[
-    "main", "cli", "ui", "error", "bake", "diff", "plan", "bundle", "disk", "oci", "packages",
-    "boot", "front", "runtime", "snapshot", "keys", "tree", "contract",
+    "main", "cli", "ui", "error", "escape", "bake", "diff", "plan", "bundle", "disk", "oci",
+    "packages", "boot", "front", "runtime", "snapshot", "keys", "tree", "contract",
 ];
 
 #[test]

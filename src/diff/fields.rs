@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::diff::escape;
+use crate::escape;
 
 /// A field that differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -8,7 +8,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use standby_tree::{Content, Kind, Node, NodeId, Stores, Tree};
 
-use crate::diff::{DiffError, escape, text, whole};
+use crate::diff::{DiffError, text, whole};
+use crate::escape;
 use crate::oci::Digest;
 
 /// Bytes read at once.

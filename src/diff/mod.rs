@@ -1,8 +1,7 @@
 //! What changed between two bundles whose layers were unpacked.
 //!
-//! All text of a bundle that is given out here is printable: see [`escape`].
+//! All text of a bundle that is given out here is printable: see [`crate::escape`].
 
-pub mod escape;
 mod fields;
 mod files;
 mod packages;
@@ -22,6 +21,7 @@ pub use packages::PackageChange;
 
 use crate::bundle::Role;
 use crate::bundle::verify::Bundle;
+use crate::escape;
 use crate::oci::{Digest, OciError};
 use crate::packages::PackagesError;
 

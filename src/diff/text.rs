@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use similar::TextDiff;
 
-use crate::diff::escape;
+use crate::escape;
 
 /// Bytes of a file that is compared by lines.
 pub(super) const MOST: u64 = 1 << 20;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::header;
 
+use crate::escape::is_printable;
 use crate::oci::json;
 use crate::oci::registry::error::RegistryError;
 
@@ -78,7 +79,10 @@ fn words(bytes: &[u8]) -> String {
         (Some(one), None) | (None, Some(one)) => one.to_owned(),
         (None, None) => String::new(),
     };
-    said.chars().filter(|c| !c.is_control()).take(200).collect()
+    said.chars()
+        .filter(|c| is_printable(*c))
+        .take(200)
+        .collect()
 }
 
 /// A login that the registry refused, in its words.
