@@ -21,7 +21,9 @@ use crate::bake::root::Root;
 use crate::bake::sbom::{self, Materials, Survey};
 use crate::bake::workshop::Workshop;
 use crate::bundle::component::Component;
-use crate::bundle::statement::{Disk as DiskFacts, Listed, Service, Statement, VERSION};
+use crate::bundle::statement::{
+    Disk as DiskFacts, Listed, Service, Statement, VERSION, image_name,
+};
 use crate::disk::image::{Choices, Disk, Identity};
 use crate::disk::output::Raw;
 use crate::disk::verity::Verity;
@@ -267,9 +269,4 @@ fn seal(root: &Root, disk: &Disk, tools: &Tools<'_>) -> Result<(Raw, Verity), Ba
     let emit = |offset: u64, bytes: &[u8]| crate::bake::put(&raw, at + offset, bytes);
     let verity = root.seal(tools.threads, emit)?;
     Ok((raw, verity))
-}
-
-/// The name under which podman and others load an image of the bundle.
-pub fn image_name(service: &Service, part: &str) -> String {
-    format!("localhost/{}/{part}:{}", service.name, service.version)
 }

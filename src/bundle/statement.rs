@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use standby_contract::service::Signer;
 
 use crate::bundle::component::{Component, Role};
+use crate::escape::is_printable;
 use crate::oci::Digest;
 use crate::oci::json::{self, JsonError};
 
@@ -158,16 +159,33 @@ impl Statement {
                 "the service's name is not lower-case letters, digits and inner hyphens",
             );
         }
+        let texts = [&self.service.version, &self.created, &self.snapshot_taken];
+        let texts = texts
+            .into_iter()
+            .chain(&self.expires)
+            .chain([&self.platform]);
+        if texts
+            .flat_map(|text| text.chars())
+            .any(|c| !is_printable(c))
+        {
+            return invalid("a version, time or platform is not printable text");
+        }
         if self.disk.version != VERSION {
             return invalid("the disk's version is not 1");
         }
         if self.root_hash().is_none() {
             return invalid("the disk's root hash is not 64 lower-case hex digits");
         }
-        if self.components.iter().any(|listed| {
-            matches!(listed.role, Role::Runtime | Role::Front) != listed.name.is_some()
-        }) {
-            return invalid("images have names, other components have none");
+        let named = |listed: &Listed| match listed.role {
+            Role::Runtime | Role::Front => Some(image_name(&self.service, listed.role.word())),
+            _ => None,
+        };
+        if self
+            .components
+            .iter()
+            .any(|listed| listed.name != named(listed))
+        {
+            return invalid("images are named by service, role and version, other components not");
         }
         Ok(())
     }
@@ -186,6 +204,11 @@ pub fn is_service_name(text: &str) -> bool {
         && text.chars().all(|c| plain(c) || c == '-')
         && text.starts_with(plain)
         && text.ends_with(plain)
+}
+
+/// The name under which podman and others load an image of the bundle.
+pub fn image_name(service: &Service, part: &str) -> String {
+    format!("localhost/{}/{part}:{}", service.name, service.version)
 }
 
 impl Listed {
@@ -215,15 +238,21 @@ pub(super) mod tests {
     use super::*;
     use crate::bundle::freshness::rfc3339;
 
-    fn listed(role: Role, texts: [String; 3], sizes: [u64; 3], diff_ids: usize) -> Listed {
-        let [name, media_type, artifact_type] = texts;
+    fn listed(
+        service: &Service,
+        role: Role,
+        texts: [String; 2],
+        sizes: [u64; 3],
+        diff_ids: usize,
+    ) -> Listed {
+        let [media_type, artifact_type] = texts;
         let image = matches!(role, Role::Runtime | Role::Front);
         let [size, content_size, unpacked_size] = sizes;
         Listed {
             role,
             digest: Digest::of(media_type.as_bytes()),
-            diff_ids: vec![Digest::of(name.as_bytes()); diff_ids],
-            name: image.then_some(name),
+            diff_ids: vec![Digest::of(role.word().as_bytes()); diff_ids],
+            name: image.then(|| image_name(service, role.word())),
             media_type,
             artifact_type: (!image).then_some(artifact_type),
             size,
@@ -239,22 +268,22 @@ pub(super) mod tests {
         created: SystemTime,
         expires: Option<SystemTime>,
     ) -> Statement {
-        let empty = || [String::new(), String::new(), String::new()];
+        let empty = || [String::new(), String::new()];
+        let service = Service {
+            name: name.to_owned(),
+            version: "1".into(),
+            sequence,
+        };
+        let components = Role::ALL.map(|role| listed(&service, role, empty(), [0; 3], 0));
         Statement {
             standby_bundle: VERSION,
-            service: Service {
-                name: name.to_owned(),
-                version: "1".into(),
-                sequence,
-            },
+            service,
             created: rfc3339(created),
             snapshot_taken: rfc3339(created),
             expires: expires.map(rfc3339),
             signer: None,
             platform: "linux/amd64".into(),
-            components: Role::ALL
-                .map(|role| listed(role, empty(), [0; 3], 0))
-                .to_vec(),
+            components: components.to_vec(),
             disk: Disk {
                 version: VERSION,
                 root_hash: "0".repeat(64),
@@ -266,32 +295,33 @@ pub(super) mod tests {
         }
     }
 
-    fn components() -> impl Strategy<Value = Vec<Listed>> {
-        let one = ([".*", ".*", ".*"], any::<[u64; 3]>(), 0..3usize);
-        prop::collection::vec(one, Role::ALL.len()).prop_map(|list| {
-            let roles = Role::ALL.into_iter();
-            roles
-                .zip(list)
-                .map(|(role, (texts, sizes, count))| listed(role, texts, sizes, count))
-                .collect()
-        })
+    type Parts = Vec<([String; 2], [u64; 3], usize)>;
+
+    fn components() -> impl Strategy<Value = Parts> {
+        let one = ([".*", ".*"], any::<[u64; 3]>(), 0..3usize);
+        prop::collection::vec(one, Role::ALL.len())
     }
 
     proptest! {
         #[test]
         fn any_statement_is_read_back(
             name in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
-            texts in any::<[String; 5]>(),
-            expires in option::of(".*"),
+            texts in ["[ -~é]*", "[ -~]*", "[ -~]*", "[ -~]*", ".*"],
+            expires in option::of("[ -~]*"),
             signer in option::of((".*", ".*")),
             (sequence, root_size, size, mbr_active) in any::<(u64, u64, u64, bool)>(),
             root_hash in any::<[u8; 32]>(),
             components in components(),
         ) {
             let [version, created, snapshot_taken, platform, kernel_options] = texts;
+            let service = Service { name, version, sequence };
+            let components = Role::ALL.into_iter().zip(components);
+            let components = components
+                .map(|(role, (texts, sizes, count))| listed(&service, role, texts, sizes, count));
+            let components = components.collect();
             let statement = Statement {
                 standby_bundle: VERSION,
-                service: Service { name, version, sequence },
+                service,
                 created,
                 snapshot_taken,
                 expires,
