@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, Read as _};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
@@ -24,23 +24,37 @@ pub struct Opened {
     pub ordered: bool,
 }
 
-/// Opens a bundle in a file. One in zstd is first unpacked into `scratch`, an
-/// empty private file, at most `most` bytes.
+/// How many times as large as it is a bundle in zstd may become. What is in one
+/// is compressed already, or is a kernel's and a page's worth of text.
+const MOST_RATIO: u64 = 64;
+/// However small it is, this much.
+const LEAST_MOST: u64 = 64 << 20;
+
+/// Opens a bundle in a file. One in zstd, a single frame, is first unpacked into
+/// `scratch`, an empty private file.
 pub fn file(
     mut file: Blob,
     scratch: impl FnOnce() -> io::Result<File>,
-    most: u64,
 ) -> Result<Opened, ArchiveError> {
     let mut magic = [0; 4];
     if file.read_at(&mut magic, 0)? == 4 && magic == [0x28, 0xb5, 0x2f, 0xfd] {
         let mut plain = scratch()?;
-        let mut decoder = zstd::Decoder::new(file.reader())?;
+        let most = file.len().saturating_mul(MOST_RATIO).max(LEAST_MOST);
+        let mut decoder = zstd::Decoder::new(file.reader())?.single_frame();
         decoder.window_log_max(27)?;
-        let copied = io::copy(&mut decoder.take(most), &mut plain)?;
+        let copied = io::copy(&mut decoder.by_ref().take(most), &mut plain)?;
         if copied == most {
-            return Err(ArchiveError::Io(io::Error::other(format!(
-                "it unpacks to more than {most} bytes"
-            ))));
+            let problem = format!("it unpacks to {MOST_RATIO} times its size and more");
+            return Err(ArchiveError::Io(io::Error::other(problem)));
+        }
+        // The frame's end was seen: the rest is what lies behind it.
+        if !decoder.finish().fill_buf()?.is_empty() {
+            let problem = "something follows the compressed bundle";
+            return Err(ArchiveError::NotCanonical {
+                entry: "its end".to_owned(),
+                offset: copied,
+                problem,
+            });
         }
         file = Blob::whole(plain)?;
     }

@@ -18,6 +18,7 @@ use crate::bundle::component::{Component, SIGNATURE, STATEMENT};
 use crate::bundle::contents::{Contents, Item, blob_name};
 use crate::bundle::open::{Opened, find};
 use crate::bundle::statement::{self, Listed, Statement, StatementError};
+use crate::escape;
 use crate::oci::layout::{Blobs, checked, parse};
 use crate::oci::{Blob, Digest, OciError};
 
@@ -25,6 +26,9 @@ use crate::oci::{Blob, Digest, OciError};
 pub(crate) const MOST_SIGNATURE: u64 = 64 << 10;
 /// Signatures a bundle may have.
 pub const MOST_SIGNATURES: usize = 64;
+
+/// Differences that an error lists.
+const MOST_SHOWN: usize = 20;
 
 /// Why a bundle is not to be trusted, or could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +56,18 @@ pub enum VerifyError {
     #[error(transparent)]
     Statement(#[from] StatementError),
     /// The files are not those that the statement implies.
-    #[error("{}", .0.join("\n"))]
+    #[error("{}", shown(.0))]
     Mismatch(Vec<String>),
+}
+
+/// The first of them, and how many more there are.
+fn shown(problems: &[String]) -> String {
+    let some = problems.len().min(MOST_SHOWN);
+    let mut text = problems.get(..some).unwrap_or_default().join("\n");
+    if problems.len() > some {
+        text.push_str(&format!("\nand {} more", problems.len() - some));
+    }
+    text
 }
 
 impl VerifyError {
@@ -218,6 +232,19 @@ impl Bundle {
         merge(problems.into_inner().unwrap_or_default())
     }
 
+    /// Hashes the blobs of one component: for those of which little is used.
+    pub fn hash_component(&self, component: &Component) -> Result<(), VerifyError> {
+        for (digest, blob) in &component.blobs {
+            let entry = blob_name(digest);
+            match blob.digest() {
+                Ok(found) if found == *digest => {}
+                Ok(found) => return Err(altered(&entry, &found)),
+                Err(source) => return Err(VerifyError::Io { entry, source }),
+            }
+        }
+        Ok(())
+    }
+
     /// The files it consists of, in order.
     pub fn items(&self) -> &[Item] {
         &self.items
@@ -362,7 +389,8 @@ fn compare(items: &[Item], opened: &Opened) -> Result<Vec<String>, VerifyError> 
         .iter()
         .filter(|entry| !wanted.contains_key(entry.name.as_str()))
     {
-        problems.push(format!("{}: the statement does not list it", entry.name));
+        let name = escape::line(&entry.name);
+        problems.push(format!("{name}: the statement does not list it"));
     }
     if problems.is_empty() && opened.ordered {
         let first = items
@@ -370,7 +398,8 @@ fn compare(items: &[Item], opened: &Opened) -> Result<Vec<String>, VerifyError> 
             .zip(&opened.entries)
             .find(|(item, entry)| item.name != entry.name);
         if let Some((_, entry)) = first {
-            problems.push(format!("{}: it is not in its place", entry.name));
+            let name = escape::line(&entry.name);
+            problems.push(format!("{name}: it is not in its place"));
         }
     }
     Ok(problems)
