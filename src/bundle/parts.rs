@@ -50,6 +50,9 @@ pub enum PartsError {
     /// A size without its part, or a part without its size.
     #[error("line {0} is not the size of the part above")]
     Size(usize),
+    /// A part that is listed before.
+    #[error("line {0} names a part that is listed before")]
+    Again(usize),
     /// A part somewhere else.
     #[error("line {0} names a file in another folder")]
     Name(usize),
@@ -83,6 +86,9 @@ impl Parts {
                 && !name.contains(|c: char| c == '/' || c.is_control());
             if !plain {
                 return Err(PartsError::Name(number));
+            }
+            if parts.iter().any(|part| part.name == name) {
+                return Err(PartsError::Again(number));
             }
             parts.push(Part {
                 name: name.to_owned(),

@@ -6,20 +6,21 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use crate::bundle::archive::ArchiveError;
 use crate::bundle::open::{self, Opened};
 use crate::bundle::parts::{self, Joined, Part, Parts};
+use crate::bundle::verify::VerifyError;
+use crate::cli::build::threads;
 use crate::cli::output::scratch;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::archive::Archive;
 use crate::oci::image::Platform;
 use crate::oci::layout::Layout;
 use crate::oci::{Blob, Image, Reference, docker};
-
-/// Bytes that a bundle in zstd may unpack to.
-const MOST_BUNDLE: u64 = 1 << 40;
 
 /// The image of a reference; relative paths are meant from `base`.
 pub fn open_image(reference: &str, base: &Path, platform: &Platform) -> Result<Image> {
@@ -75,14 +76,19 @@ pub fn open_file(path: &Path) -> Result<File> {
 
 /// A bundle in any of its forms; nothing of it is trusted.
 pub fn open_bundle(path: &Path) -> Result<Opened> {
-    let opened = if path.is_dir() {
-        open::directory(open_folder(path)?)
-    } else {
-        open::file(whole(path)?, || scratch(&std::env::temp_dir()), MOST_BUNDLE)
-    };
-    opened.map_err(|error| {
-        Failure::from(crate::bundle::verify::VerifyError::from(error)).context(path.display())
-    })
+    if !path.is_dir() {
+        return open_whole(path, whole(path)?);
+    }
+    open::directory(open_folder(path)?).map_err(|error| malformed(path, error))
+}
+
+/// The same of a file that is open.
+pub fn open_whole(path: &Path, file: Blob) -> Result<Opened> {
+    open::file(file, || scratch(&std::env::temp_dir())).map_err(|error| malformed(path, error))
+}
+
+fn malformed(path: &Path, error: ArchiveError) -> Failure {
+    Failure::from(VerifyError::from(error)).context(path.display())
 }
 
 /// A file that was split, or one that was not.
@@ -133,23 +139,23 @@ fn joined(list: &Path) -> Result<Blob> {
         let hint = "copy this part again from where it came from";
         Err(Failure::untrusted(anyhow::anyhow!(text)).hint(hint))
     };
-    let results: Vec<Result<()>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = listed
-            .parts
-            .iter()
-            .zip(&files)
-            .map(|pair| scope.spawn(move || checked(pair)))
+    let all: Vec<_> = listed.parts.iter().zip(&files).collect();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        while let Some(pair) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            checked(*pair)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..threads(None).get().min(all.len()))
+            .map(|_| scope.spawn(work))
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
-    });
-    results.into_iter().collect::<Result<()>>()?;
+        workers.into_iter().try_for_each(|worker| {
+            let done = worker.join();
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })?;
     let joined = Joined::new(files);
     let len = joined.len();
     Ok(Blob::in_file(Arc::new(joined), 0, len))
