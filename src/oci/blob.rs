@@ -1,7 +1,7 @@
 //! Bytes of known length in an open file or in memory.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -46,9 +46,9 @@ impl Blob {
         }
     }
 
-    /// All of an open file, as long as it is now.
-    pub fn whole(file: File) -> io::Result<Self> {
-        let len = file.metadata()?.len();
+    /// All of an open file or disk, as long as it is now.
+    pub fn whole(mut file: File) -> io::Result<Self> {
+        let len = file.seek(SeekFrom::End(0))?;
         Ok(Blob::in_file(Arc::new(file), 0, len))
     }
 

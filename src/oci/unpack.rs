@@ -5,8 +5,9 @@
 //! the second decompresses, the third hashes the tar and consumes it.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
@@ -20,6 +21,39 @@ use crate::oci::pipe::{PipeReader, PipeWriter, pipe};
 /// Bytes a zstd frame may ask for as its window, as a power of two: the limit
 /// that the zstd program has unless told otherwise.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// What every decoder should grant (RFC 8878, 3.1.1.1.2): the levels up to 19 ask
+/// for no more.
+const ZSTD_USUAL_LOG: u32 = 23;
+
+/// Held while a layer with a larger window is decoded: their windows would add up,
+/// one for every processor.
+static LARGE: Mutex<()> = Mutex::new(());
+
+/// Whether a zstd stream begins with a frame that asks for more than the usual
+/// window (RFC 8878, 3.1.1.1).
+fn asks_for_much(start: &[u8]) -> bool {
+    let &[0x28, 0xb5, 0x2f, 0xfd, descriptor, window, ..] = start else {
+        return false;
+    };
+    let single_segment = descriptor & 0x20 != 0;
+    if !single_segment {
+        return u32::from(window >> 3) + 10 >= ZSTD_USUAL_LOG;
+    }
+    // The window is the content, whose size follows a dictionary's number.
+    let dictionary = match descriptor & 3 {
+        3 => 4,
+        bytes => usize::from(bytes),
+    };
+    let size = start.get(5 + dictionary..).unwrap_or_default();
+    let mut content = [0; 8];
+    for (to, from) in content
+        .iter_mut()
+        .zip(size.iter().take(1 << (descriptor >> 6)))
+    {
+        *to = *from;
+    }
+    u64::from_le_bytes(content) > 1 << ZSTD_USUAL_LOG
+}
 
 /// Where the stored bytes go on the way, if anywhere.
 #[derive(Clone, Copy, Debug)]
@@ -155,8 +189,14 @@ fn decompress(
             pump(&mut decoder, most, &mut tar)
         }
         Compression::Zstd => {
+            let large = asks_for_much(stored.fill_buf()?);
+            let _alone = large.then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
             let mut decoder = zstd::Decoder::with_buffer(&mut stored)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            decoder.window_log_max(if large {
+                ZSTD_WINDOW_LOG
+            } else {
+                ZSTD_USUAL_LOG
+            })?;
             pump(&mut decoder, most, &mut tar)
         }
     }
@@ -268,6 +308,26 @@ mod tests {
             run(&other, u64::MAX),
             Err(UnpackError::Oci(OciError::WrongDiffId { .. }))
         ));
+    }
+
+    #[test]
+    fn large_windows_are_seen() {
+        let tar = sample();
+        for (log, large) in [(20, false), (22, false), (24, true), (27, true)] {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder.write_all(&tar).unwrap();
+            let stored = encoder.finish().unwrap();
+            assert_eq!(asks_for_much(&stored), large, "{log}");
+            let layer = layer(&stored, Compression::Zstd, &tar);
+            assert!(run(&layer, u64::MAX).unwrap().value == tar);
+        }
+        // One segment: the content's size counts.
+        for (size, large) in [(1 << 20, false), ((8 << 20) + 1, true)] {
+            let stored = zstd::bulk::compress(&vec![1; size], 19).unwrap();
+            assert_eq!(asks_for_much(&stored), large, "{size}");
+        }
+        assert!(!asks_for_much(b""));
     }
 
     #[test]
