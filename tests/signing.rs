@@ -143,6 +143,12 @@ fn what_is_not_attached() {
         place.standby(&attach).fails(1, &["x.sig"]);
     }
     fs::remove_file(place.at("x.sig")).unwrap();
+    place.shell("sed 's/$/ /' s.json >other.json").ok();
+    gpg(&place, "--detach-sign -o x.sig other.json");
+    place
+        .standby(&attach)
+        .fails(1, &["x.sig", "over something else", "--export"]);
+    fs::remove_file(place.at("x.sig")).unwrap();
     gpg(&place, "--detach-sign -o x.sig s.json");
     place
         .standby(&format!("{attach} x.sig"))
@@ -197,6 +203,16 @@ fn a_bundle_in_parts() {
     place
         .standby(&format!("split {BUNDLE} --size 4M -o stick"))
         .fails(1, &["exists already"]);
+    // They are not signed in their place.
+    let listing = place.listing("stick");
+    for name in [list, "stick/tiny-1.0.0.oci.tar.001"] {
+        let sign = format!("sign {name} --signer-key keys/signer.key.pgp");
+        place
+            .standby(&sign)
+            .fails(1, &["only a plain tar", "-o FILE"]);
+    }
+    assert_eq!(place.listing("stick"), listing);
+    place.standby(&format!("verify {list} {trust}")).ok();
     // A damaged one is named, a missing one too.
     let second = place.at("stick/tiny-1.0.0.oci.tar.002");
     let good = fs::read(&second).unwrap();

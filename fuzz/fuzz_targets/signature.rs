@@ -10,8 +10,8 @@ standby_fuzz::target!(run, seeds);
 const SIGNED: &[u8] = b"signed";
 
 fn run(data: &[u8]) {
-    if let Ok((packet, _)) = detached_packet(data) {
-        let (again, _) = detached_packet(&packet).expect("a packet is one");
+    if let Ok((packet, _)) = detached_packet(data, b"") {
+        let (again, _) = detached_packet(&packet, b"").expect("a packet is one");
         assert_eq!(again, packet);
     }
     let policy = TrustPolicy::new([keys::certificate()], 1).expect("a policy");

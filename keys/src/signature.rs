@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use sequoia_openpgp as openpgp;
 
 use openpgp::Packet;
+use openpgp::crypto::hash::Hash as _;
 use openpgp::packet::Signature;
 use openpgp::serialize::MarshalInto;
 use openpgp::types::{HashAlgorithm, SignatureType};
@@ -42,6 +43,9 @@ pub enum SignatureError {
     /// It does not say by which key.
     #[error("it does not say which key made it")]
     NoIssuer,
+    /// Its digest begins otherwise.
+    #[error("it is a signature over something else")]
+    OtherData,
 }
 
 /// A signature over a binary document that says when and by whom.
@@ -87,6 +91,21 @@ impl Detached {
         })
     }
 
+    /// Whether the digest begins as the signature says.
+    fn may_be_over(&self, data: &[u8]) -> bool {
+        let digest = || -> openpgp::Result<Vec<u8>> {
+            let context = self.signature.hash_algo().context()?;
+            let mut hash = context.for_signature(self.signature.version());
+            if let Some(salt) = self.signature.salt() {
+                hash.update(salt);
+            }
+            hash.update(data);
+            self.signature.hash(&mut hash)?;
+            hash.into_digest()
+        };
+        digest().is_ok_and(|digest| digest.starts_with(self.signature.digest_prefix()))
+    }
+
     /// The issuer as the signature names it, a fingerprint if it gives one.
     pub fn issuer(&self) -> String {
         let full =
@@ -102,12 +121,18 @@ impl Detached {
 
 /// A detached signature as any OpenPGP program writes it, armored or not, as the
 /// binary packet that a bundle holds; and the key it names as its maker. Whether
-/// it holds over anything is not looked at.
+/// it holds is not known without that key, but two bytes of the digest of what was
+/// signed are in it (RFC 9580, 5.2.3): enough to find that `data` is something else.
 ///
 /// # Errors
-/// If there is anything but one signature over a binary document.
-pub fn detached_packet(bytes: &[u8]) -> Result<(Vec<u8>, String), SignatureError> {
-    let issuer = Detached::parse(bytes)?.issuer();
+/// If there is anything but one signature over a binary document, or if it is over
+/// another document.
+pub fn detached_packet(bytes: &[u8], data: &[u8]) -> Result<(Vec<u8>, String), SignatureError> {
+    let detached = Detached::parse(bytes)?;
+    if !detached.may_be_over(data) {
+        return Err(SignatureError::OtherData);
+    }
+    let issuer = detached.issuer();
     let packet = input::decode_single(bytes, MAX_SIGNATURE_BYTES).map_err(SignatureError::Input)?;
     Ok((packet.to_vec(), issuer))
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use standby_keys::{MAX_SIGNATURE_BYTES, detached_packet};
 
 use crate::bundle::archive::Writer;
+use crate::bundle::parts::list_of;
 use crate::bundle::verify::{Bundle, Candidate, MOST_SIGNATURES, expected};
 use crate::cli::build::{failure, threads};
 use crate::cli::open::open_bundle;
@@ -82,7 +83,7 @@ impl SignArgs {
                     .map_err(Failure::input)?;
                 vec![(packet, key.certificate().fingerprint().to_string())]
             }
-            None => self.what.attached()?,
+            None => self.what.attached(&bundle.statement_bytes)?,
         };
         self.write(&bundle, &added, ui)
     }
@@ -152,7 +153,10 @@ impl SignArgs {
     fn target(&self) -> Result<&Path> {
         match &self.output {
             Some(target) => Ok(target),
-            None if self.bundle.is_dir() || self.bundle.extension().is_some_and(|e| e == "zst") => {
+            None if self.bundle.is_dir()
+                || self.bundle.extension().is_some_and(|e| e == "zst")
+                || list_of(&self.bundle).is_some() =>
+            {
                 Err(Failure::text(format!(
                     "{}: only a plain tar is signed in its place",
                     self.bundle.display()
@@ -166,7 +170,7 @@ impl SignArgs {
 
 impl What {
     /// The packets of `--attach`, and whom they name as their makers.
-    fn attached(&self) -> Result<Vec<(Vec<u8>, String)>> {
+    fn attached(&self, statement: &[u8]) -> Result<Vec<(Vec<u8>, String)>> {
         let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
         let read = |path: &PathBuf| {
             let cannot = format!("cannot read {}", path.display());
@@ -175,7 +179,10 @@ impl What {
             file.take(most + 1)
                 .read_to_end(&mut bytes)
                 .because(&cannot)?;
-            detached_packet(&bytes).map_err(|e| Failure::input(e).context(path.display()))
+            detached_packet(&bytes, statement).map_err(|error| {
+                let failure = Failure::input(error).context(path.display());
+                failure.hint("sign the bytes that 'standby sign BUNDLE --export FILE' writes")
+            })
         };
         self.attach.iter().map(read).collect()
     }
