@@ -166,6 +166,11 @@ impl TrustPolicy {
         self.file.services.is_empty() || self.file.services.iter().any(|allowed| allowed == name)
     }
 
+    /// Whether that is so of every service.
+    pub fn allows_every_service(&self) -> bool {
+        self.file.services.is_empty()
+    }
+
     /// The greatest age of what may be started, if the policy sets one.
     pub fn max_age(&self) -> Option<Duration> {
         self.file.max_age

@@ -58,6 +58,12 @@ pub enum FolderError {
 }
 
 impl TrustPolicy {
+    /// Whether a trust folder's entry of this name has no meaning: hidden ones and
+    /// README.
+    pub fn leaves_out(name: &str) -> bool {
+        matches!(kind(name), Kind::Ignored)
+    }
+
     /// A policy from the files of a trust folder: `policy.toml` (may be absent),
     /// certificates and revocations, told apart by their content. Hidden files
     /// and README are left out. Also returns the names of revocations that match

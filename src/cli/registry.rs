@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::bundle::fetch::FetchError;
+use crate::cli::places;
 use crate::error::{Failure, IoContext, Kind, Result};
 use crate::oci::registry::credentials::{self, Found};
 use crate::oci::registry::{Client, Credential, Options, Remote};
@@ -134,12 +135,12 @@ impl RegistryArgs {
 /// Where podman, skopeo and docker keep credentials, in the order of
 /// containers-auth.json(5).
 fn usual_files() -> Vec<PathBuf> {
-    let home = variable("HOME");
+    let home = places::folder("HOME");
     let below = |base: Option<PathBuf>, rest: &str| base.map(|base| base.join(rest));
-    let config = variable("XDG_CONFIG_HOME").or_else(|| below(home.clone(), ".config"));
-    let docker = variable("DOCKER_CONFIG").or_else(|| below(home, ".docker"));
+    let config = places::folder("XDG_CONFIG_HOME").or_else(|| below(home.clone(), ".config"));
+    let docker = places::folder("DOCKER_CONFIG").or_else(|| below(home, ".docker"));
     [
-        below(variable("XDG_RUNTIME_DIR"), "containers/auth.json"),
+        below(places::folder("XDG_RUNTIME_DIR"), "containers/auth.json"),
         below(config, "containers/auth.json"),
         below(docker, "config.json"),
     ]

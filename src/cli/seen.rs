@@ -10,7 +10,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::bundle::freshness::{MOST_BYTES, Memory, Problem};
 use crate::bundle::statement::Statement;
-use crate::cli::output::Output;
+use crate::cli::output::write_mode;
+use crate::cli::places;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::Digest;
 use crate::ui::Ui;
@@ -75,16 +76,9 @@ impl Seen {
         let mut memory = read(&self.path)?;
         memory.accept(statement, digest, overridden, at);
         let bytes = memory.to_bytes().map_err(Failure::input)?;
-        let output = match Output::create_mode(&self.path, true, 0o600) {
-            Ok(output) => output,
-            Err(failure) => {
-                self.unwritten(&failure.error, ui);
-                return Ok(());
-            }
-        };
-        io::Write::write_all(&mut &**output.file(), &bytes)
-            .because(format!("cannot write {}", self.path.display()))?;
-        output.commit()?;
+        if let Err(failure) = write_mode(&self.path, &bytes, true, 0o600) {
+            self.unwritten(&failure.error, ui);
+        }
         drop(lock);
         Ok(())
     }
@@ -105,9 +99,8 @@ fn usual_folder() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from(SYSTEM);
     }
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    variable("XDG_STATE_HOME")
-        .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+    places::folder("XDG_STATE_HOME")
+        .or_else(|| places::folder("HOME").map(|home| home.join(".local/state")))
         .map_or_else(|| PathBuf::from(SYSTEM), |state| state.join("standby"))
 }
 

@@ -10,6 +10,7 @@ use standby_keys::{Certificate, Signer, TrustFile, TrustPolicy, Verified};
 
 use crate::bundle::freshness::{Problem, TOLERANCE, rfc3339};
 use crate::bundle::statement::Statement;
+use crate::cli::places;
 use crate::cli::seen::Seen;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::Digest;
@@ -55,6 +56,8 @@ pub struct Trust {
     policy: TrustPolicy,
     /// The reference time.
     pub at: SystemTime,
+    /// The time by clock and memory.
+    now: SystemTime,
     /// Where the policy came from.
     pub source: PathBuf,
     /// What was accepted before.
@@ -62,16 +65,30 @@ pub struct Trust {
     allow_stale: bool,
     allow_rollback: bool,
     /// The reference time was named: a supposition, of which nothing is remembered.
-    supposed: bool,
+    pub supposed: bool,
 }
 
 impl TrustArgs {
-    /// Reads the policy.
+    /// Reads the policy, to ask what holds and to do nothing with it.
     pub fn load(&self, ui: &Ui) -> Result<Trust> {
         Ok(Trust {
             allow_stale: self.allow_stale,
             allow_rollback: self.allow_rollback,
             ..self.whom.load(ui)?
+        })
+    }
+
+    /// Reads the policy, to use what holds. A reference time that was named is
+    /// then no supposition: what the clock says against it is an override.
+    pub fn load_to_use(&self, ui: &Ui) -> Result<Trust> {
+        let trust = self.load(ui)?;
+        if trust.supposed {
+            let at = rfc3339(trust.at);
+            ui.warn(format!("judged as of {at}, not by this machine's clock"));
+        }
+        Ok(Trust {
+            supposed: false,
+            ..trust
         })
     }
 
@@ -85,6 +102,9 @@ impl WhomArgs {
     /// Reads the policy; no bundle past its time is allowed by it.
     pub fn load(&self, ui: &Ui) -> Result<Trust> {
         let source = self.place()?;
+        if self.trust.is_none() {
+            ui.note(format!("trusted: the certificates in {}", source.display()));
+        }
         let policy = if source.is_dir() {
             folder(&source, ui)?
         } else {
@@ -92,7 +112,8 @@ impl WhomArgs {
         };
         let seen = Seen::open(self.state.as_deref())?;
         let clock = SystemTime::now();
-        let at = self.at.unwrap_or_else(|| seen.reference(clock));
+        let now = seen.reference(clock);
+        let at = self.at.unwrap_or(now);
         if self.at.is_none() && at > clock + TOLERANCE {
             ui.warn(format!(
                 "this machine's clock says {}, but it has seen {}: judged as of the later",
@@ -103,6 +124,7 @@ impl WhomArgs {
         Ok(Trust {
             policy,
             at,
+            now,
             source,
             seen,
             allow_stale: false,
@@ -119,9 +141,8 @@ impl WhomArgs {
         if let Some(path) = &self.trust {
             return Ok(path.clone());
         }
-        let user = std::env::var_os("XDG_CONFIG_HOME")
-            .map(PathBuf::from)
-            .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")))
+        let user = places::folder("XDG_CONFIG_HOME")
+            .or_else(|| places::folder("HOME").map(|home| home.join(".config")))
             .map(|config| config.join("standby/trust"));
         let places: Vec<PathBuf> = std::iter::once(PathBuf::from(SYSTEM)).chain(user).collect();
         let found = places.iter().find(|place| place.is_dir()).cloned();
@@ -155,21 +176,38 @@ impl Trust {
         &self.policy
     }
 
+    /// Whether a thing may be accepted of which nothing is known but who signed it.
+    pub fn allows_any_age(&self) -> bool {
+        self.allow_stale && self.allow_rollback && self.policy.allows_every_service()
+    }
+
     /// All that is wrong with a bundle's age, for verbs that put it to no use.
     pub fn age(&self, statement: &Statement) -> Vec<Problem> {
+        self.age_at(statement, self.at)
+    }
+
+    fn age_at(&self, statement: &Statement, at: SystemTime) -> Vec<Problem> {
         let max_age = self.policy.max_age();
-        self.seen.problems(statement, max_age, self.at)
+        self.seen.problems(statement, max_age, at)
     }
 
     /// Whether a bundle is of the right age; what of it was overridden.
     pub fn fresh(&self, what: &str, statement: &Statement) -> Result<Vec<Problem>> {
-        let problems = self.age(statement);
+        let mut problems = self.age(statement);
         let refused = problems.iter().find(|problem| match problem.allowed_by() {
             Some("--allow-stale") => !self.allow_stale,
             Some("--allow-rollback") => !self.allow_rollback,
             _ => true,
         });
         let Some(refused) = refused else {
+            if self.at != self.now && !self.supposed {
+                let by_clock = self.age_at(statement, self.now);
+                let more: Vec<_> = by_clock
+                    .into_iter()
+                    .filter(|problem| !problems.contains(problem))
+                    .collect();
+                problems.extend(more);
+            }
             return Ok(problems);
         };
         let hint = match refused.allowed_by() {
@@ -199,7 +237,8 @@ impl Trust {
         if self.supposed {
             return Ok(());
         }
-        self.seen.accept(statement, digest, overridden, self.at, ui)
+        self.seen
+            .accept(statement, digest, overridden, self.now, ui)
     }
 }
 
@@ -254,26 +293,26 @@ fn single(path: &Path) -> Result<TrustPolicy> {
 }
 
 fn folder(path: &Path, ui: &Ui) -> Result<TrustPolicy> {
-    let mut names: Vec<PathBuf> = fs::read_dir(path)
-        .because(format!("cannot read {}", path.display()))?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.is_file())
-        .collect();
-    names.sort();
-    let files = names
-        .iter()
-        .map(|path| {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            Ok(TrustFile {
-                name,
-                bytes: read(path)?,
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let cannot = || format!("cannot read {}", path.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).because(cannot())? {
+        let path = entry.because(cannot())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.into_owned();
+        if TrustPolicy::leaves_out(&name) {
+            continue;
+        }
+        // What cannot be read may be the policy or a revocation.
+        let kind = fs::metadata(&path).because(format!("cannot read {}", path.display()))?;
+        if !kind.is_file() {
+            let problem = format!("{}: it is not a file", path.display());
+            return Err(Failure::text(problem)
+                .hint("a trust folder holds certificates, revocations and policy.toml only"));
+        }
+        let bytes = read(&path)?;
+        files.push(TrustFile { name, bytes });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
     let (policy, unmatched) = TrustPolicy::from_files(files)
         .map_err(|error| Failure::input(error).context(path.display()))?;
     for name in unmatched {
