@@ -154,12 +154,9 @@ fn the_same_twice() {
 /// The bundle with another bill of materials, signed like the first.
 fn with_sbom(place: &Place, change: impl Fn(&str) -> String) {
     let file = File::open(place.at(BUNDLE)).unwrap();
-    let opened = standby::bundle::open::file(
-        standby::oci::Blob::whole(file).unwrap(),
-        tempfile::tempfile,
-        1 << 40,
-    )
-    .unwrap();
+    let opened =
+        standby::bundle::open::file(standby::oci::Blob::whole(file).unwrap(), tempfile::tempfile)
+            .unwrap();
     let bundle = Candidate::read(opened).unwrap().accept().unwrap();
     let (mut components, mut statement) = (bundle.components.clone(), bundle.statement.clone());
     assert_eq!(components[5].role, Role::Sbom);

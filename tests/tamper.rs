@@ -455,12 +455,54 @@ fn a_compressed_bundle() {
         assert!(matches!(said.code, Some(1 | 3)), "byte {at}: {said}");
         assert_eq!(place.listing("tmp"), Vec::<String>::new());
     }
+    // Nothing follows the frame, be it a frame that decoders skip.
+    for more in [
+        &b"\x50\x2a\x4d\x18\x04\0\0\0more"[..],
+        &zstd::encode_all(&b"x"[..], 1).unwrap(),
+    ] {
+        place.write(packed, [&whole, more].concat());
+        refused(&place, packed).says(&["something follows the compressed bundle"]);
+    }
     // A flipped bit inside a well-formed zstd.
     let mut plain = fs::read(place.at(BUNDLE)).unwrap();
     let middle = plain.len() / 2;
     plain[middle] ^= 1;
     place.write(packed, zstd::encode_all(&plain[..], 1).unwrap());
     refused(&place, packed).says(&["altered"]);
+}
+
+/// A disk is not derived from a bundle that is damaged where no disk looks.
+#[test]
+fn a_disk_of_a_damaged_bundle() {
+    let victim = Victim::new();
+    let index: Value = {
+        let files = cli::files(&victim.place.at(BUNDLE));
+        serde_json::from_slice(&files["index.json"]).unwrap()
+    };
+    let files = cli::files(&victim.place.at(BUNDLE));
+    let mut blobs = Vec::new();
+    for listed in index["manifests"].as_array().unwrap() {
+        let manifest = cli::document(&files, listed);
+        let kind = listed["artifactType"].as_str().unwrap_or("image");
+        if kind == "image" {
+            blobs.push(cli::blob(&manifest["config"]));
+        } else if kind.contains("cyclonedx") {
+            blobs.push(cli::blob(&manifest["layers"][0]));
+        }
+    }
+    assert_eq!(blobs.len(), 3);
+    for name in blobs {
+        let entry = victim.entries.iter().find(|entry| entry.name == name);
+        let end = entry.unwrap().end;
+        let offset = end - files[&name].len().next_multiple_of(512) as u64 + 20;
+        let mut byte = [0];
+        victim.file.read_exact_at(&mut byte, offset).unwrap();
+        victim.file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+        let disk = format!("disk {BUNDLE} --trust keys/signer.cert.pgp -o again.raw");
+        victim.place.standby(&disk).fails(3, &[BUNDLE, &name[13..]]);
+        assert!(!victim.place.at("again.raw").exists());
+        victim.file.write_all_at(&byte, offset).unwrap();
+    }
 }
 
 #[test]
@@ -489,6 +531,10 @@ fn a_disk() {
         file.write_all_at(&byte, offset).unwrap();
     }
     verify(&place, DISK).ok();
+    file.set_len(length + 512).unwrap();
+    refused(&place, DISK);
+    let words = ["512 bytes follow the disk's end"];
+    place.standby(&with_bundle).fails(3, &words);
     file.set_len(length - 512).unwrap();
     refused(&place, DISK);
     place.standby(&with_bundle).fails(3, &[DISK, "cut off"]);

@@ -26,7 +26,8 @@ use crate::oci::{OciError, media};
 
 /// Derives the disk of a bundle and checks everything that was signed of it on
 /// the way: sizes, diff IDs, root hash. With `disk_file` none, only checks, and
-/// among the rest the bill of materials, of which the disk has no need. The blobs are hashed once more as they are read: what was verified is what is used.
+/// among the rest the bill of materials, of which the disk has no need. The blobs
+/// are hashed as they are read: what was verified is what is used.
 pub fn derive(
     bundle: &Bundle,
     threads: NonZeroUsize,
@@ -34,6 +35,7 @@ pub fn derive(
     done: &(dyn Fn(u64) + Sync),
     disk_file: Option<&File>,
 ) -> Result<(), BakeError> {
+    check_unused(bundle)?;
     let Unpacked { trees, stores } = unpack(bundle, threads, scratch, done)?;
     let (run_runtime, run_front) = trees.configs(&stores)?;
     let survey = match disk_file {
@@ -64,6 +66,29 @@ pub fn derive(
     let choices = choices(bundle);
     let disk = Disk::plan(kit.parts, choices, root.size())?;
     write(bundle, &root, &disk, threads, disk_file)
+}
+
+/// Hashes what no disk is made of: the images' configurations and the bill of
+/// materials. A disk is derived from a whole bundle, or not at all.
+fn check_unused(bundle: &Bundle) -> Result<(), OciError> {
+    for component in &bundle.components {
+        let used_later = match component.role {
+            Role::Sbom => 0,
+            _ => component.blobs.len().saturating_sub(1),
+        };
+        let unused = component.blobs.len() - used_later;
+        for (expected, blob) in component.blobs.iter().take(unused) {
+            let cannot = OciError::io(format!("cannot read blob {expected}"));
+            let found = blob.digest().map_err(cannot)?;
+            if found != *expected {
+                return Err(OciError::WrongDigest {
+                    expected: *expected,
+                    found,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the layers of a bundle hold.

@@ -264,7 +264,7 @@ impl Shown<'_> {
         };
         let text = match value {
             Value::String(text) if plain(text) => text.clone(),
-            other => crate::diff::escape::line(&other.to_string()),
+            other => crate::escape::line(&other.to_string()),
         };
         match text.char_indices().nth(WIDTH) {
             Some((at, _)) if !self.all => {

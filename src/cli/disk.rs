@@ -71,7 +71,7 @@ impl DiskArgs {
     /// Runs the verb.
     pub fn run(&self, ui: &Ui) -> Result {
         crate::cli::output::refuse_existing(&self.output, self.force)?;
-        let trust = self.trust.load(ui)?;
+        let trust = self.trust.load_to_use(ui)?;
         let accepted = accept(&self.bundle, &trust)?;
         tell(&accepted, ui);
         let folder = self.output.parent().filter(|p| !p.as_os_str().is_empty());

@@ -57,7 +57,7 @@ impl ExportArgs {
                 )));
             }
         }
-        let trust = self.trust.load(ui)?;
+        let trust = self.trust.load_to_use(ui)?;
         let accepted = accept(&self.bundle, &trust)?;
         tell(&accepted, ui);
         let bundle = &accepted.bundle;

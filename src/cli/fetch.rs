@@ -56,7 +56,7 @@ impl FetchArgs {
     pub fn run(&self, ui: &Ui) -> Result {
         output::refuse_existing(&self.output, self.force)?;
         let trust = match self.verify || self.trust.is_given() {
-            true => Some(self.trust.load(ui)?),
+            true => Some(self.trust.load_to_use(ui)?),
             false => None,
         };
         let client = self.registry.client(&self.remote, false, ui)?;

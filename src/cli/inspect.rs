@@ -11,7 +11,7 @@ use crate::bundle::Role;
 use crate::bundle::verify::Candidate;
 use crate::cli::build::signer_text;
 use crate::cli::open::open_bundle;
-use crate::cli::verify::component_values;
+use crate::cli::verify::{REFUSED, component_values};
 use crate::error::{Failure, Result};
 use crate::ui::{Ui, bytes};
 
@@ -43,6 +43,9 @@ impl InspectArgs {
         if self.sbom {
             let sbom = bundle.component(Role::Sbom);
             let sbom = sbom.ok_or_else(|| named(Failure::text("it has no bill of materials")))?;
+            bundle
+                .hash_component(sbom)
+                .map_err(|e| named(e.into()).hint(REFUSED))?;
             let bytes = sbom::read(sbom).map_err(|e| named(e.into()))?;
             ui.raw(&String::from_utf8_lossy(&bytes));
             return Ok(());

@@ -12,6 +12,7 @@ mod keys;
 mod kit;
 mod open;
 mod output;
+mod places;
 mod publish;
 mod reference;
 mod registry;
@@ -19,6 +20,7 @@ mod seen;
 mod sign;
 mod signer;
 mod split;
+mod sums;
 mod trust;
 mod verify;
 

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -58,11 +58,11 @@ impl Output {
                 rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL,
             ) => {
                 let named = partial(target);
+                let _ = fs::remove_file(&named);
                 let file = fs::OpenOptions::new()
                     .read(true)
                     .write(true)
-                    .create(true)
-                    .truncate(true)
+                    .create_new(true)
                     .mode(mode)
                     .open(&named)
                     .because(cannot())?;
@@ -167,7 +167,15 @@ impl Drop for Output {
 
 /// Fails if `target` exists and may not be replaced.
 pub fn refuse_existing(target: &Path, force: bool) -> Result {
-    if !force && fs::symlink_metadata(target).is_ok() {
+    let found = fs::symlink_metadata(target);
+    let found = found.as_ref().map(|meta| meta.file_type());
+    if found.is_ok_and(|kind| kind.is_block_device() || kind.is_char_device()) {
+        return Err(
+            Failure::text(format!("{} is a device, not a file", target.display()))
+                .hint("write a file first, then copy it: dd if=FILE of=DEVICE bs=4M conv=fsync"),
+        );
+    }
+    if !force && found.is_ok() {
         return Err(
             Failure::text(format!("{} exists already", target.display()))
                 .hint("choose another place with -o, or replace it with --force"),

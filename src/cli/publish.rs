@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::bundle::publish::publish;
 use crate::bundle::verify::Candidate;
+use crate::cli::build::threads;
 use crate::cli::open::open_bundle;
 use crate::cli::registry::{RegistryArgs, at, place};
 use crate::error::{Failure, Result};
@@ -47,6 +48,8 @@ impl PublishArgs {
                 self.bundle.display()
             ));
         }
+        let hashed = bundle.hash_all(threads(None).get(), &|_| {});
+        hashed.map_err(|e| named(e.into()))?;
         let client = self.registry.client(&self.remote, true, ui)?;
         let progress = ui.progress("publishing", bundle.size());
         let published = publish(&bundle, &client, tag, &|bytes| progress.add(bytes))

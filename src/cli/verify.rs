@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -13,21 +12,21 @@ use standby_keys::Verified;
 
 use crate::bake::derive::derive;
 use crate::bundle::freshness::{Problem, rfc3339, would_fail};
+use crate::bundle::open::Opened;
 use crate::bundle::statement::Statement;
 use crate::bundle::verify::{Bundle, Candidate};
 use crate::cli::build::threads;
 use crate::cli::disk::derive_failure;
-use crate::cli::open::{open_bundle, open_file};
+use crate::cli::open::{open_bundle, open_file, open_whole};
 use crate::cli::output::scratch;
+use crate::cli::sums::Sums;
 use crate::cli::trust::{SignedBy, Trust, TrustArgs};
 use crate::error::{Failure, IoContext, Kind, Result};
-use crate::oci::{Blob, Digest};
+use crate::oci::Blob;
 use crate::ui::{Ui, bytes};
 
 /// What to do with what does not hold.
 pub const REFUSED: &str = "do not use it; get the file again from where it was published";
-/// Bytes that SHA256SUMS or its signature may have.
-const MOST_SUMS: u64 = 1 << 20;
 
 /// Prove who made a bundle or disk, and that no byte of it was changed
 #[derive(Args, Debug)]
@@ -36,11 +35,11 @@ const MOST_SUMS: u64 = 1 << 20;
 standby verify links-1.0.0.raw --trust signer.cert.pgp"
 )]
 pub struct VerifyArgs {
-    /// The bundle (.oci.tar, .oci.tar.zst or folder), or a disk beside its SHA256SUMS
+    /// The bundle (.oci.tar, .oci.tar.zst or folder), or a disk beside its bundle and SHA256SUMS
     file: PathBuf,
     #[command(flatten)]
     trust: TrustArgs,
-    /// For a disk: compare it with this bundle instead of SHA256SUMS
+    /// For a disk: compare it with what this bundle leads to, byte for byte
     #[arg(long, value_name = "BUNDLE")]
     bundle: Option<PathBuf>,
     /// Also unpack everything and derive the disk's root hash again
@@ -79,14 +78,14 @@ impl VerifyArgs {
         if self.bundle.is_some() || (!self.file.is_dir() && is_disk(&self.file)?) {
             return self.disk(&trust, ui);
         }
-        let accepted = self.whole_bundle(&self.file, &trust, ui)?;
+        let accepted = self.whole(&self.file, accept(&self.file, &trust)?, ui)?;
         accepted.remember(&trust, ui)?;
         report(&accepted, &trust, ui);
         Ok(())
     }
 
-    fn whole_bundle(&self, path: &Path, trust: &Trust, ui: &Ui) -> Result<Accepted> {
-        let accepted = accept(path, trust)?;
+    /// Hashes all of an accepted bundle, or derives its disk.
+    fn whole(&self, path: &Path, accepted: Accepted, ui: &Ui) -> Result<Accepted> {
         let workers = threads(self.jobs);
         let progress = ui.progress("verifying", accepted.bundle.size());
         let named = |failure: Failure| failure.context(path.display()).hint(REFUSED);
@@ -108,11 +107,11 @@ impl VerifyArgs {
         Ok(accepted)
     }
 
-    /// A disk: by its bundle, byte for byte, or by the signed SHA256SUMS beside it.
+    /// A disk: by its bundle, byte for byte, or by the signed SHA256SUMS beside both.
     fn disk(&self, trust: &Trust, ui: &Ui) -> Result {
         match &self.bundle {
             Some(bundle) => {
-                let accepted = self.whole_bundle(bundle, trust, ui)?;
+                let accepted = self.whole(bundle, accept(bundle, trust)?, ui)?;
                 let folder = std::env::temp_dir();
                 let disk = open_file(&self.file)?;
                 let wanted = scratch(&folder).because("cannot make a temporary file")?;
@@ -129,8 +128,52 @@ impl VerifyArgs {
                 ));
                 Ok(())
             }
-            None => by_sums(&self.file, trust, ui),
+            None => self.by_sums(trust, ui),
         }
+    }
+
+    /// By the signed SHA256SUMS beside the disk. Whose it is and how old, its
+    /// bundle says: an old disk has old sums that hold.
+    fn by_sums(&self, trust: &Trust, ui: &Ui) -> Result {
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let sums = Sums::read(folder, trust)?;
+        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
+        let (digest, disk) = sums.check(&name, ui)?;
+        if let Some(bundle) = sums.bundle() {
+            let (_, blob) = sums.check(bundle, ui)?;
+            let path = folder.join(bundle);
+            let candidate = candidate(open_whole(&path, blob)?, &path.display().to_string())?;
+            let accepted = accept_candidate(&path.display().to_string(), candidate, trust)?;
+            let accepted = self.whole(&path, accepted, ui)?;
+            accepted.remember(trust, ui)?;
+            report(&accepted, trust, ui);
+            let disk = self.file.display();
+            ui.line(format!("disk           {disk} was signed with this bundle"));
+            return Ok(());
+        }
+        if !trust.allows_any_age() {
+            let problem = format!(
+                "{}: whose it is, how old, and whether it is a rollback is not known without its bundle",
+                self.file.display()
+            );
+            return Err(Failure::untrusted(anyhow::anyhow!(problem)).hint(
+                "put the bundle that SHA256SUMS lists beside it, or name it with --bundle; to accept \
+                 this disk all the same, knowingly, add --allow-stale --allow-rollback",
+            ));
+        }
+        ui.warn("accepted although its service, age and sequence are not known");
+        let signers = &sums.signers;
+        ui.value(&json!({
+            "verified": true, "file": self.file, "digest": digest, "signers": signers,
+        }));
+        let mut rows = vec![(
+            "disk",
+            format!("{} ({})", self.file.display(), bytes(disk.len())),
+        )];
+        rows.push(("digest", digest.to_string()));
+        rows.extend(signers.iter().map(|by| ("signed by", by.to_string())));
+        ui.table(&rows);
+        Ok(())
     }
 }
 
@@ -138,7 +181,7 @@ impl VerifyArgs {
 /// then its age.
 pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
     let shown = path.display().to_string();
-    accept_candidate(&shown, candidate(path, &shown)?, trust)
+    accept_candidate(&shown, candidate(open_bundle(path)?, &shown)?, trust)
 }
 
 /// The same of a bundle that is open.
@@ -156,11 +199,11 @@ pub fn accept_candidate(shown: &str, candidate: Candidate, trust: &Trust) -> Res
 /// As [`accept`], for a bundle of any age.
 pub fn signed(path: &Path, trust: &Trust) -> Result<(Bundle, Verified)> {
     let shown = path.display().to_string();
-    signed_candidate(&shown, candidate(path, &shown)?, trust)
+    signed_candidate(&shown, candidate(open_bundle(path)?, &shown)?, trust)
 }
 
-fn candidate(path: &Path, shown: &str) -> Result<Candidate> {
-    Candidate::read(open_bundle(path)?).map_err(|e| refused(e.into(), shown))
+fn candidate(opened: Opened, shown: &str) -> Result<Candidate> {
+    Candidate::read(opened).map_err(|e| refused(e.into(), shown))
 }
 
 fn signed_candidate(
@@ -297,6 +340,9 @@ fn report(accepted: &Accepted, trust: &Trust, ui: &Ui) {
         Some(age) => format!("{time} ({} ago)", rough(age.as_secs())),
         None => time.to_owned(),
     };
+    if trust.supposed {
+        rows.push(("judged as of", rfc3339(accepted.at)));
+    }
     rows.push(("created", ago(&statement.created, age)));
     rows.push(("snapshot of", ago(&statement.snapshot_taken, snapshot_age)));
     if let Some(expires) = &statement.expires {
@@ -340,17 +386,13 @@ pub fn rough(seconds: u64) -> String {
 /// Whether a file begins like a disk: a partition table, QEMU's magic, or zstd
 /// under a disk's name.
 fn is_disk(path: &Path) -> Result<bool> {
-    let file = open_file(path)?;
+    let cannot = || format!("cannot read {}", path.display());
+    let file = Blob::whole(open_file(path)?).because(cannot())?;
     let mut start = [0; 520];
-    let len = file
-        .metadata()
-        .because(format!("cannot read {}", path.display()))?
-        .len();
-    if len < 520 {
+    if file.len() < 520 {
         return Ok(false);
     }
-    std::os::unix::fs::FileExt::read_exact_at(&file, &mut start, 0)
-        .because(format!("cannot read {}", path.display()))?;
+    file.read_at(&mut start, 0).because(cannot())?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(start.get(512..) == Some(b"EFI PART".as_slice())
         || start.starts_with(b"QFI\xfb")
@@ -359,73 +401,17 @@ fn is_disk(path: &Path) -> Result<bool> {
             .any(|end| name.ends_with(end)))
 }
 
-/// By SHA256SUMS beside the file, and its signature.
-fn by_sums(path: &Path, trust: &Trust, ui: &Ui) -> Result {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let small = |name: &str| -> Result<Vec<u8>> {
-        let path = folder.join(name);
-        let hint =
-            "keep SHA256SUMS and SHA256SUMS.asc beside the disk, or name its bundle with --bundle";
-        let missing = |f: Failure| f.hint(hint);
-        let file = open_file(&path).map_err(missing)?;
-        let len = file.metadata().because(path.display())?.len();
-        if len > MOST_SUMS {
-            return Err(Failure::text(format!("{} is too large", path.display())));
-        }
-        let mut text = Vec::new();
-        std::io::Read::read_to_end(&mut &file, &mut text).because(path.display())?;
-        Ok(text)
-    };
-    let sums = small("SHA256SUMS")?;
-    let signature = small("SHA256SUMS.asc")?;
-    let shown = folder.join("SHA256SUMS").display().to_string();
-    let verified = trust.verify(&shown, &sums, &[signature])?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let listed = std::str::from_utf8(&sums).ok().and_then(|text| {
-        text.lines().find_map(|line| {
-            let (digest, file) = line.split_once("  ")?;
-            (file == name).then(|| format!("sha256:{digest}").parse::<Digest>().ok())?
-        })
-    });
-    let listed = listed.ok_or_else(|| {
-        Failure::untrusted(anyhow::anyhow!("{shown} does not list '{name}'"))
-            .hint("it was signed for other files; name the disk's bundle with --bundle")
-    })?;
-    let file = open_file(path)?;
-    let len = file.metadata().because(path.display())?.len();
-    let progress = ui.progress("verifying", len);
-    let found = Blob::in_file(Arc::new(file), 0, len)
-        .digest()
-        .because(path.display())?;
-    progress.add(len);
-    drop(progress);
-    if found != listed {
-        return Err(Failure::untrusted(anyhow::anyhow!(
-            "{}: it was altered: its digest is {found}, {listed} was signed",
-            path.display()
-        ))
-        .hint("do not use it; derive it again with 'standby disk', or copy it again"));
-    }
-    let signers: Vec<SignedBy> = verified.signers.iter().map(SignedBy::from).collect();
-    ui.value(&json!({
-        "verified": true, "file": path, "digest": found, "signers": signers,
-    }));
-    let mut rows = vec![("disk", format!("{} ({})", path.display(), bytes(len)))];
-    rows.push(("digest", found.to_string()));
-    rows.extend(
-        signers
-            .iter()
-            .map(|signer| ("signed by", signer.to_string())),
-    );
-    ui.table(&rows);
-    Ok(())
-}
-
 /// Compares a disk with what it should be; a medium may be longer than the disk.
 fn compare(disk: &File, wanted: &File, path: &Path) -> Result {
     use std::os::unix::fs::FileExt as _;
     let because = || format!("cannot read {}", path.display());
     let len = wanted.metadata().because(because())?.len();
+    let found = disk.metadata().because(because())?;
+    if found.is_file() && found.len() > len {
+        let more = found.len() - len;
+        let problem = format!("{}: {more} bytes follow the disk's end", path.display());
+        return Err(Failure::untrusted(anyhow::anyhow!(problem)));
+    }
     let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);
     let mut at = 0;
     while at < len {

@@ -93,6 +93,19 @@ fn interrupted(place: &Place, signal: &str, after: Duration) -> bool {
 }
 
 #[test]
+fn an_output_that_is_a_device() {
+    let place = Place::with("tiny");
+    for force in ["", "--force"] {
+        place
+            .standby(&format!(
+                "disk x.oci.tar --trust keys/signer.cert.pgp -o /dev/null {force}"
+            ))
+            .fails(1, &["/dev/null is a device", "dd if=FILE"]);
+    }
+    place.run("test -c /dev/null").ok();
+}
+
+#[test]
 fn an_interrupted_build() {
     let place = Place::with("links");
     place.build().ok();
@@ -215,7 +228,6 @@ fn a_bundle_of_a_newer_version() {
     let opened = open::file(
         standby::oci::Blob::whole(fs::File::open(&path).unwrap()).unwrap(),
         tempfile::tempfile,
-        1 << 30,
     )
     .unwrap();
     let bundle = verify::Candidate::read(opened).unwrap().accept().unwrap();

@@ -73,6 +73,55 @@ fn an_older_sequence() {
 }
 
 #[test]
+fn a_disk_of_an_older_bundle() {
+    let place = case();
+    place
+        .standby(&format!("verify {BUNDLE} --trust {CERT}"))
+        .ok();
+    // An old disk with its old sums, which hold: its bundle tells how old.
+    crate::cli::copy(&first().with_file_name(""), &place.at("old"));
+    let verify = format!("verify old/tiny-1.0.0.raw --trust {CERT}");
+    refuses(&place, &verify, 3, &["rollback", "--allow-rollback"]);
+    let said = place.standby(&format!("{verify} --allow-rollback")).ok();
+    let said = said.says(&["although it is a rollback"]);
+    assert!(said.out.contains("was signed with this bundle"), "{said}");
+    std::fs::remove_file(place.at("old/tiny-1.0.0.oci.tar")).unwrap();
+    let words = [
+        "not known without its bundle",
+        "--allow-stale --allow-rollback",
+    ];
+    refuses(&place, &verify, 3, &words);
+    let knowingly = format!("{verify} --allow-stale --allow-rollback");
+    place.standby(&knowingly).ok().says(&["warning: "]);
+    crate::cli::copy(&place.at(CERT), &place.at("trust/signer.pgp"));
+    place.write("trust/policy.toml", "services = [\"links\"]\n");
+    refuses(
+        &place,
+        &knowingly.replace(CERT, "trust"),
+        3,
+        &["whose it is"],
+    );
+}
+
+#[test]
+fn a_time_that_was_named_to_use_it() {
+    let place = case();
+    signed(&place, |statement| {
+        statement["created"] = json!(day(-60));
+        statement["expires"] = json!(day(30));
+    });
+    let seen = json!({"version": 1, "latest": day(31), "services": {}});
+    place.write("state/accepted.json", seen.to_string());
+    let disk = format!("disk {BUNDLE} --trust {CERT} -o disk.raw");
+    refuses(&place, &disk, 3, &["stale"]);
+    let said = place.standby(&format!("{disk} --at {}", day(29)));
+    said.ok()
+        .says(&["not by this machine's clock", "although it is stale"]);
+    let why = &memory(&place)["overrides"][0]["why"];
+    assert!(why.as_str().unwrap().contains("expired"), "{why}");
+}
+
+#[test]
 fn expired() {
     let place = case();
     signed(&place, |statement| {

@@ -82,6 +82,21 @@ fn a_zstd_bomb() {
 }
 
 #[test]
+fn a_bundle_that_is_a_zstd_bomb() {
+    let place = case();
+    let bomb = zstd::encode_all(io::repeat(0).take(4 * GIB), 1).unwrap();
+    place.write("b.oci.tar.zst", bomb);
+    let verify = format!("verify b.oci.tar.zst --trust {CERT}");
+    for verb in [verify.as_str(), "inspect b.oci.tar.zst"] {
+        let said = place.shell(&format!(
+            "ulimit -f 200000; {} {verb} --json",
+            crate::cli::PROGRAM
+        ));
+        said.fails(1, &["64 times its size"]);
+    }
+}
+
+#[test]
 fn a_zstd_frame_that_wants_a_huge_window() {
     // RFC 8878, 3.1.1: magic number, descriptor without single segment, and a
     // window of 2^41 bytes.

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use standby::bundle::component::Role;
 use standby::oci::Digest;
 
-use crate::cli::{header, tar_of};
+use crate::cli::{Said, header, tar_of};
 use crate::forge::{Forge, edit_index, files};
-use crate::{BUNDLE, CERT, case, first, refused};
+use crate::{BUNDLE, CERT, case, first, refused, refuses};
 
 #[test]
 fn an_old_snapshot_with_a_new_runtime() {
@@ -74,6 +74,69 @@ fn an_extra_file() {
         place.write(BUNDLE, tar_of(&files));
         refused(&place, CERT, 3, &["etc/profile"]);
     }
+}
+
+#[test]
+fn words_that_look_like_ours() {
+    let forged = "x\nverified  9.9 MiB, every byte\n\u{202e}\u{9b}31mred";
+    let place = case();
+    let mut all = files(&place);
+    all.push((forged.into(), b"".to_vec()));
+    place.write(BUNDLE, tar_of(&all));
+    let nothing_of_it = |said: &Said| {
+        let lines = said.out.lines().chain(said.err.lines());
+        assert!(
+            !lines.into_iter().any(|line| line.starts_with("verified")),
+            "{said}"
+        );
+        assert!(!said.to_string().contains(['\u{202e}', '\u{9b}']), "{said}");
+    };
+    let said = refuses(
+        &place,
+        &format!("verify {BUNDLE} --trust {CERT}"),
+        3,
+        &["\\u{9b}"],
+    );
+    nothing_of_it(&said);
+    // Of ten thousand, an error shows some.
+    let place = case();
+    let mut all = files(&place);
+    all.extend((0..2000).map(|n| (format!("extra/{n}"), b"".to_vec())));
+    place.write(BUNDLE, tar_of(&all));
+    let said = refuses(
+        &place,
+        &format!("verify {BUNDLE} --trust {CERT}"),
+        3,
+        &["and 1980 more"],
+    );
+    assert!(said.err.len() < 4000, "{said}");
+    // Nor what a statement says of itself, signed or not.
+    for field in ["version", "created"] {
+        let place = case();
+        let mut forge = Forge::read(&place);
+        forge.edit(|statement| match field {
+            "version" => statement["service"]["version"] = json!(forged),
+            _ => statement[field] = json!(forged),
+        });
+        forge.sign(&place, &["signer"]).put(&place);
+        nothing_of_it(&refuses(
+            &place,
+            &format!("inspect {BUNDLE}"),
+            3,
+            &["printable"],
+        ));
+    }
+}
+
+#[test]
+fn an_image_under_another_s_name() {
+    let place = case();
+    let mut forge = Forge::read(&place);
+    forge.edit(|statement| {
+        statement["components"][0]["name"] = json!("docker.io/library/nginx:latest");
+    });
+    forge.sign(&place, &["signer"]).put(&place);
+    refused(&place, CERT, 3, &["images are named by service"]);
 }
 
 #[test]

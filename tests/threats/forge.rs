@@ -29,7 +29,7 @@ impl Forge {
 
     pub fn of(path: &std::path::Path) -> Self {
         let whole = Blob::whole(fs::File::open(path).unwrap()).unwrap();
-        let opened = open::file(whole, tempfile::tempfile, 1 << 40).unwrap();
+        let opened = open::file(whole, tempfile::tempfile).unwrap();
         let bundle = Candidate::read(opened).unwrap().accept().unwrap();
         Forge {
             statement: bundle.statement_bytes,

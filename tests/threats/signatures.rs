@@ -6,7 +6,7 @@ use standby_keys::{GenerateOptions, generate};
 
 use crate::cli::Place;
 use crate::forge::{Forge, signature};
-use crate::{BUNDLE, CERT, case, refused};
+use crate::{BUNDLE, CERT, case, refused, refuses};
 
 /// A trust folder of these certificates and this policy.
 fn trust(place: &Place, certificates: &[&str], policy: &str) -> &'static str {
@@ -16,6 +16,53 @@ fn trust(place: &Place, certificates: &[&str], policy: &str) -> &'static str {
     }
     place.write("trust/policy.toml", policy);
     "trust"
+}
+
+#[test]
+fn a_trust_folder_that_cannot_be_read_whole() {
+    let place = case();
+    let folder = trust(&place, &["signer"], "threshold = 2\n");
+    let verify = format!("verify {BUNDLE} --trust {folder}");
+    for make in ["ln -s nowhere", "mkdir", "mkfifo"] {
+        for name in ["policy.toml", "revoked.rev"] {
+            place
+                .shell("rm -rf trust/policy.toml trust/revoked.rev")
+                .ok();
+            place.shell(&format!("{make} trust/{name}")).ok();
+            refuses(&place, &verify, 1, &[name]);
+        }
+    }
+    place
+        .shell("rm -rf trust/revoked.rev; touch trust/README; mkdir trust/.git")
+        .ok();
+    place.standby(&verify).ok();
+}
+
+#[test]
+fn a_trust_folder_on_the_medium() {
+    // The program is started from the medium, in a shell that knows no home.
+    let place = case();
+    for folder in ["standby/trust", ".config/standby/trust"] {
+        place
+            .shell(&format!("mkdir -p {folder} && cp {CERT} {folder}"))
+            .ok();
+    }
+    for empty in [
+        "HOME= XDG_CONFIG_HOME=",
+        "HOME=. XDG_CONFIG_HOME=.",
+        "-u HOME -u XDG_CONFIG_HOME",
+    ] {
+        let line = format!("env {empty} {} verify {BUNDLE}", crate::cli::PROGRAM);
+        place.shell(&line).fails(1, &["no certificate to trust"]);
+    }
+    let line = format!(
+        "XDG_CONFIG_HOME=$PWD {} verify {BUNDLE}",
+        crate::cli::PROGRAM
+    );
+    place
+        .shell(&line)
+        .ok()
+        .says(&["trusted: the certificates in"]);
 }
 
 #[test]
@@ -118,7 +165,7 @@ fn signed_by_a_key_that_is_not_for_signing() {
             at 4 --export >keys/certify.cert.pgp
             toggle 3
             at 1 --detach-sign -o s.sig statement.json
-            gpgconf --kill all; rm -r g"#,
+            gpgconf --kill all; rm -rf g"#,
         )
         .ok();
     let mut forge = forge;

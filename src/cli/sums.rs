@@ -1,0 +1,87 @@
+//! SHA256SUMS and its signature: what people without this program check, and a
+//! disk's link to its bundle.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::cli::open::open_file;
+use crate::cli::trust::{SignedBy, Trust};
+use crate::error::{Failure, IoContext, Result};
+use crate::oci::{Blob, Digest};
+use crate::ui::Ui;
+
+/// Bytes that SHA256SUMS or its signature may have.
+const MOST_SUMS: u64 = 1 << 20;
+
+/// SHA256SUMS of a folder, once a signature over it has held.
+#[derive(Debug)]
+pub struct Sums {
+    folder: PathBuf,
+    /// The file, for errors.
+    shown: String,
+    files: Vec<(Digest, String)>,
+    /// Who signed it.
+    pub signers: Vec<SignedBy>,
+}
+
+impl Sums {
+    /// Reads SHA256SUMS and its signature.
+    pub fn read(folder: &Path, trust: &Trust) -> Result<Self> {
+        let small = |name: &str| -> Result<Vec<u8>> {
+            let path = folder.join(name);
+            let hint = "keep SHA256SUMS and SHA256SUMS.asc beside the disk, or name its bundle with --bundle";
+            let file = open_file(&path).map_err(|failure| failure.hint(hint))?;
+            let mut text = Vec::new();
+            file.take(MOST_SUMS + 1)
+                .read_to_end(&mut text)
+                .because(path.display())?;
+            if text.len() as u64 > MOST_SUMS {
+                return Err(Failure::text(format!("{} is too large", path.display())));
+            }
+            Ok(text)
+        };
+        let sums = small("SHA256SUMS")?;
+        let signature = small("SHA256SUMS.asc")?;
+        let shown = folder.join("SHA256SUMS").display().to_string();
+        let verified = trust.verify(&shown, &sums, &[signature])?;
+        let line = |line: &str| {
+            let (digest, name) = line.split_once("  ")?;
+            Some((format!("sha256:{digest}").parse().ok()?, name.to_owned()))
+        };
+        let text = std::str::from_utf8(&sums).unwrap_or_default();
+        Ok(Sums {
+            folder: folder.to_owned(),
+            shown,
+            files: text.lines().filter_map(line).collect(),
+            signers: verified.signers.iter().map(SignedBy::from).collect(),
+        })
+    }
+
+    /// Whether a file is the one that is listed; its digest, and the file that was hashed.
+    pub fn check(&self, name: &str, ui: &Ui) -> Result<(Digest, Blob)> {
+        let listed = self.files.iter().find(|(_, listed)| listed == name);
+        let (listed, _) = listed.ok_or_else(|| {
+            Failure::untrusted(anyhow::anyhow!("{} does not list '{name}'", self.shown))
+                .hint("it was signed for other files; name the disk's bundle with --bundle")
+        })?;
+        let path = self.folder.join(name);
+        let blob = Blob::whole(open_file(&path)?).because(path.display())?;
+        let progress = ui.progress("verifying", blob.len());
+        let found = blob.digest().because(path.display())?;
+        progress.add(blob.len());
+        drop(progress);
+        if found == *listed {
+            return Ok((found, blob));
+        }
+        let path = path.display();
+        let problem = format!("{path}: it was altered: its digest is {found}, {listed} was signed");
+        Err(Failure::untrusted(anyhow::anyhow!(problem))
+            .hint("do not use it; derive it again with 'standby disk', or copy it again"))
+    }
+
+    /// The bundle that was signed together with the disk, if it lies here.
+    pub fn bundle(&self) -> Option<&str> {
+        let mut names = self.files.iter().map(|(_, name)| name.as_str());
+        names.find(|name| name.ends_with(".oci.tar") && self.folder.join(name).is_file())
+    }
+}
