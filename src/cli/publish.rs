@@ -10,6 +10,7 @@ use crate::bundle::verify::Candidate;
 use crate::cli::build::threads;
 use crate::cli::open::open_bundle;
 use crate::cli::registry::{RegistryArgs, at, place};
+use crate::cli::verify::REFUSED;
 use crate::error::{Failure, Result};
 use crate::oci::registry::{Remote, Version};
 use crate::ui::{Ui, bytes};
@@ -49,7 +50,7 @@ impl PublishArgs {
             ));
         }
         let hashed = bundle.hash_all(threads(None).get(), &|_| {});
-        hashed.map_err(|e| named(e.into()))?;
+        hashed.map_err(|e| named(e.into()).hint(REFUSED))?;
         let client = self.registry.client(&self.remote, true, ui)?;
         let progress = ui.progress("publishing", bundle.size());
         let published = publish(&bundle, &client, tag, &|bytes| progress.add(bytes))
