@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{BUNDLE, TRUST, built};
 use crate::cli::{Place, Said};
-use crate::registry::{Registry, size_of};
+use crate::registry::{Cable, Registry, size_of};
 
 fn publish(place: &Place, registry: &Registry, tag: &str) -> Value {
     let host = &registry.host;
@@ -109,6 +109,30 @@ fn a_change_of_one_file_moves_one_layer() {
     fetch(&place, &registry, &format!(":1 -o old.oci.tar {TRUST}"))
         .fails(3, &["rollback", "--allow-rollback"]);
     assert!(!place.at("old.oci.tar").exists());
+}
+
+#[test]
+fn a_transfer_that_is_cut_off_is_taken_up() {
+    let place = built();
+    let registry = Registry::start(&place, "", "");
+    let size = fs::metadata(place.at(BUNDLE)).unwrap().len();
+    let cuts = [size / 5, size / 2, size * 4 / 5];
+    let cable = Cable::start(&registry, &cuts);
+    let host = &cable.host;
+    let json = place
+        .standby(&format!(
+            "publish {BUNDLE} docker://{host}/team/tiny:1 --plain-http --json"
+        ))
+        .ok()
+        .json();
+    assert_eq!(json["blobs_moved"], json["blobs"]);
+    let (sent, left) = cable.sent();
+    assert_eq!(left, 0, "it was cut three times");
+    // This registry drops an upload of which a chunk came in part: the two blobs in
+    // flight begin anew, and not the others. From the start each time would be 2.5.
+    assert!(sent > size * 9 / 10 && sent < 2 * size, "{sent} of {size}");
+    fetch(&place, &registry, &format!(":1 -o got.oci.tar {TRUST}")).ok();
+    place.run(&format!("cmp got.oci.tar {BUNDLE}")).ok();
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
@@ -88,6 +88,75 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A way to a registry that is cut, all of it, each time so many bytes were sent.
+pub struct Cable {
+    /// `127.0.0.1:PORT`.
+    pub host: String,
+    state: Arc<Mutex<Sent>>,
+}
+
+#[derive(Default)]
+struct Sent {
+    bytes: u64,
+    cuts: Vec<u64>,
+    connections: Vec<TcpStream>,
+}
+
+impl Cable {
+    /// To `registry`, cut when that many bytes have gone there in all.
+    pub fn start(registry: &Registry, cuts: &[u64]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let cuts = cuts.to_vec();
+        let state = Arc::new(Mutex::new(Sent {
+            cuts,
+            ..Sent::default()
+        }));
+        let (to, shared) = (registry.host.clone(), Arc::clone(&state));
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(&to) else {
+                    continue;
+                };
+                let ends = [near.try_clone().unwrap(), far.try_clone().unwrap()];
+                shared.lock().unwrap().connections.extend(ends);
+                let mut back = (far.try_clone().unwrap(), near.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut back.0, &mut back.1);
+                    let _ = back.1.shutdown(Shutdown::Both);
+                });
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || carry(near, far, &state));
+            }
+        });
+        Cable { host, state }
+    }
+
+    /// Bytes that went to the registry, and cuts that are still to come.
+    pub fn sent(&self) -> (u64, usize) {
+        let state = self.state.lock().unwrap();
+        (state.bytes, state.cuts.len())
+    }
+}
+
+fn carry(mut near: TcpStream, mut far: TcpStream, state: &Mutex<Sent>) {
+    let mut buffer = [0; 1 << 14];
+    while let Ok(count) = near.read(&mut buffer) {
+        if count == 0 || far.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+        let mut state = state.lock().unwrap();
+        state.bytes += count as u64;
+        if state.cuts.first().is_some_and(|cut| *cut <= state.bytes) {
+            state.cuts.remove(0);
+            for connection in state.connections.drain(..) {
+                let _ = connection.shutdown(Shutdown::Both);
+            }
+        }
+    }
+    let _ = far.shutdown(Shutdown::Both);
 }
 
 /// A request as it came.
