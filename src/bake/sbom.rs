@@ -13,6 +13,7 @@ use cyclonedx_bom::models::metadata::Metadata;
 use cyclonedx_bom::models::property::{Properties, Property};
 use cyclonedx_bom::prelude::{Bom, DateTime, Purl, SpecVersion, UrnUuid};
 use purl::GenericPurlBuilder;
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use standby_boot::kit;
 use standby_tree::{Content, Stores, Tree};
@@ -36,6 +37,8 @@ const PROPERTY: &str = "standby:sbom";
 const NOTE: &str = "standby:note";
 /// Bytes a bill of materials may have.
 pub const MOST_BYTES: u64 = 64 << 20;
+/// Values it may have; a package has seven, and two images have 40,000 at most.
+const MOST_VALUES: u32 = 1 << 20;
 
 /// Why there is no bill of materials, or not the right one.
 #[derive(Debug, thiserror::Error)]
@@ -127,20 +130,36 @@ pub fn read(component: &Component) -> Result<Vec<u8>, OciError> {
     }
 }
 
+/// As much of a document as tells how it was made.
+#[derive(Deserialize)]
+struct Read {
+    #[serde(default)]
+    metadata: ReadMetadata,
+}
+
+#[derive(Default, Deserialize)]
+struct ReadMetadata {
+    #[serde(default)]
+    properties: Vec<ReadProperty>,
+}
+
+#[derive(Deserialize)]
+struct ReadProperty {
+    name: Option<String>,
+    value: Option<String>,
+}
+
 /// Whether a bundle's document is the one that follows from what is in it.
 pub fn check(component: &Component, materials: &Materials<'_>) -> Result<(), SbomError> {
     let found = read(component)?;
-    let parsed: serde_json::Value = json::parse(&found, MOST_BYTES)
+    let parsed: Read = json::parse_long(&found, MOST_BYTES, MOST_VALUES)
         .map_err(|e| OciError::invalid("the sbom", e.to_string()))?;
-    let mut properties = parsed["metadata"]["properties"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    let version = properties.find(|property| property["name"] == PROPERTY);
+    let mut properties = parsed.metadata.properties.into_iter();
+    let version = properties.find(|property| property.name.as_deref() == Some(PROPERTY));
     // Made in another way: the signers' word is all there is.
     let other = version
-        .and_then(|v| v["value"].as_str())
-        .is_some_and(|v| v != VERSION);
+        .and_then(|version| version.value)
+        .is_some_and(|value| value != VERSION);
     if other || document(materials)? == found {
         return Ok(());
     }

@@ -8,7 +8,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use standby_tree::{Content, Kind, Node, NodeId, Stores, Tree};
 
-use crate::diff::{DiffError, text, whole};
+use crate::diff::text::{self, Budget};
+use crate::diff::{DiffError, whole};
 use crate::escape;
 use crate::oci::Digest;
 
@@ -80,15 +81,16 @@ pub struct Fact {
 struct Pair<'a> {
     trees: (&'a Tree, &'a Tree),
     stores: (&'a Stores, &'a Stores),
-    text: bool,
+    text: Option<&'a mut Budget>,
     changes: Vec<FileChange>,
 }
 
-/// All files that differ, folders before what is in them, names bytewise.
+/// All files that differ, folders before what is in them, names bytewise; what
+/// changed in text files, for as long as the budget for it lasts.
 pub(super) fn compare(
     trees: (&Tree, &Tree),
     stores: (&Stores, &Stores),
-    text: bool,
+    text: Option<&mut Budget>,
 ) -> Result<Vec<FileChange>, DiffError> {
     let mut pair = Pair {
         trees,
@@ -150,7 +152,7 @@ impl Pair<'_> {
                 .transpose()
         };
         let (fact_a, fact_b) = (fact(a, self.stores.0)?, fact(b, self.stores.1)?);
-        let text = match self.text && hashed {
+        let text = match hashed {
             true => self.text(&path, a, b)?,
             false => None,
         };
@@ -213,11 +215,14 @@ impl Pair<'_> {
     }
 
     fn text(
-        &self,
+        &mut self,
         path: &str,
         a: Option<&Node>,
         b: Option<&Node>,
     ) -> Result<Option<Vec<String>>, DiffError> {
+        let Some(budget) = &mut self.text else {
+            return Ok(None);
+        };
         let read = |node: Option<&Node>, stores| match node.map(|node| &node.kind) {
             Some(Kind::File(content)) if content.len() <= text::MOST => {
                 whole(path, content, stores).map(Some)
@@ -226,7 +231,7 @@ impl Pair<'_> {
             _ => Ok(None),
         };
         let both = read(a, self.stores.0)?.zip(read(b, self.stores.1)?);
-        Ok(both.and_then(|(a, b)| text::unified(&a, &b)))
+        Ok(both.and_then(|(a, b)| budget.unified(&a, &b)))
     }
 }
 
@@ -316,7 +321,7 @@ mod tests {
         meta.uid = 7;
         meta.xattrs.insert(b"user.x"[..].into(), b"\0"[..].into());
         let stores = Stores::new();
-        let found = compare((&a, &b), (&stores, &stores), true).unwrap();
+        let found = compare((&a, &b), (&stores, &stores), Some(&mut Budget::new())).unwrap();
         let lines: Vec<String> = found
             .iter()
             .map(|c| format!("{} {:?}", c.path, c.how))
@@ -348,7 +353,7 @@ mod tests {
         );
         assert_eq!(found[0].after.as_ref().unwrap().digest, None);
         assert!(
-            compare((&a, &a), (&stores, &stores), true)
+            compare((&a, &a), (&stores, &stores), None)
                 .unwrap()
                 .is_empty()
         );

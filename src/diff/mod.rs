@@ -153,16 +153,17 @@ pub fn compare(a: &Side<'_>, b: &Side<'_>, text: bool) -> Result<Difference, Dif
         serde_json::json!({"version": version, "digest": digest})
     };
     let snapshot = (a.snapshot, b.snapshot);
+    let mut texts = text.then(text::Budget::new);
     Ok(Difference {
         statement: fields::compare(&without(&before, &rest), &without(&after, &rest)),
         signers_removed: removed(a, b),
         signers_added: removed(b, a),
-        runtime: image(a, b, Role::Runtime, (a.runtime, b.runtime), false)?,
-        front: image(a, b, Role::Front, (a.front, b.front), text)?,
+        runtime: image(a, b, Role::Runtime, (a.runtime, b.runtime), None)?,
+        front: image(a, b, Role::Front, (a.front, b.front), texts.as_mut())?,
         caddy: fields::compare(&caddy(a), &caddy(b)),
         snapshot: match same_layers(a, b, Role::Snapshot) {
             true => Vec::new(),
-            false => files::compare(snapshot, (a.stores, b.stores), text)?,
+            false => files::compare(snapshot, (a.stores, b.stores), texts.as_mut())?,
         },
         machine: fields::compare(&machine(a)?, &machine(b)?),
         kernel: fields::compare(&kernel(a), &kernel(b)),
@@ -192,7 +193,7 @@ fn image(
     b: &Side<'_>,
     role: Role,
     trees: (&Tree, &Tree),
-    text: bool,
+    text: Option<&mut text::Budget>,
 ) -> Result<ImageDifference, DiffError> {
     let config = |side: &Side<'_>| -> Result<Value, DiffError> {
         let Some(component) = side.bundle.component(role) else {

@@ -4,12 +4,17 @@
 //! in case (some parsers fold it). Such documents are refused before they are
 //! parsed, so that what we understood is what any other tool understands.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, Serialize};
 use serde_json::Value;
+
+/// Values that a document may have: an object in a `Value` takes a hundred times
+/// the bytes it is written in. An index of ten thousand descriptors has fewer.
+const MOST_VALUES: u32 = 1 << 17;
 
 /// Why bytes are not acceptable JSON.
 #[derive(Debug, thiserror::Error)]
@@ -28,20 +33,34 @@ pub enum JsonError {
 }
 
 /// Parses strictly: no duplicate keys, no case-folded twins, nothing after the
-/// document, at most `most` bytes.
+/// document, at most `most` bytes, and not too many values.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], most: u64) -> Result<T, JsonError> {
-    check(bytes, most)?;
+    parse_long(bytes, most, MOST_VALUES)
+}
+
+/// The same, of a document with so many values. `T` is to keep few of them.
+pub fn parse_long<T: DeserializeOwned>(
+    bytes: &[u8],
+    most: u64,
+    values: u32,
+) -> Result<T, JsonError> {
+    walk(bytes, most, values)?;
     Ok(serde_json::from_slice(bytes)?)
 }
 
 /// The strictness of [`parse`] alone.
 pub fn check(bytes: &[u8], most: u64) -> Result<(), JsonError> {
+    walk(bytes, most, MOST_VALUES)
+}
+
+fn walk(bytes: &[u8], most: u64, values: u32) -> Result<(), JsonError> {
     let found = bytes.len() as u64;
     if found > most {
         return Err(JsonError::TooLarge { found, most });
     }
+    let left = Cell::new(values);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    deserializer.deserialize_any(Strict)?;
+    Strict(&left).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(())
 }
@@ -84,18 +103,22 @@ fn write_canonical(value: &Value, out: &mut Vec<u8>) -> Result<(), serde_json::E
     Ok(())
 }
 
-/// Walks a document without keeping it.
-struct Strict;
+/// Walks a document without keeping it; how many values it may still have.
+#[derive(Clone, Copy)]
+struct Strict<'a>(&'a Cell<u32>);
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let left = self.0.get().checked_sub(1);
+        self.0
+            .set(left.ok_or_else(|| D::Error::custom("it has too many values"))?);
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,13 +133,13 @@ impl<'de> Visitor<'de> for Strict {
                     "the key '{key}' occurs twice, or in two spellings of upper and lower case"
                 )));
             }
-            map.next_value_seed(Strict)?;
+            map.next_value_seed(self)?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Strict)?.is_some() {}
+        while seq.next_element_seed(self)?.is_some() {}
         Ok(())
     }
 
@@ -166,6 +189,27 @@ mod tests {
             check(b"[1,2]", 4),
             Err(JsonError::TooLarge { found: 5, most: 4 })
         ));
+    }
+
+    #[test]
+    fn values_are_counted() {
+        let items = |count: usize| format!("[{}]", vec![r#"{"":0}"#; count].join(","));
+        let most = (MOST_VALUES as usize - 1) / 2;
+        assert!(check(items(most).as_bytes(), 4 << 20).is_ok());
+        let error = check(items(most + 1).as_bytes(), 4 << 20).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.starts_with("it has too many values"), "{source}");
+        assert!(parse::<Value>(items(most + 1).as_bytes(), 4 << 20).is_err());
+        assert!(parse_long::<Value>(b"[0,0]", 10, 3).is_ok());
+        assert!(parse_long::<Value>(b"[0,0]", 10, 2).is_err());
+    }
+
+    #[test]
+    fn an_index_of_ten_thousand_is_read() {
+        let one = r#"{"mediaType":"m","artifactType":"t","digest":"sha256:0","size":1,
+            "platform":{"os":"linux","architecture":"amd64"},"annotations":{"a":"","b":"","c":""}}"#;
+        let index = format!("{{\"manifests\":[{}]}}", vec![one; 10_000].join(","));
+        assert!(check(index.as_bytes(), 8 << 20).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! dpkg's database: stanzas of fields (deb-control(5), `dpkg-query(1)`).
 
-use super::{Found, Package, System};
+use super::{Found, Package, System, field, lines, split};
 
 /// The database of a machine or an image that dpkg manages.
 pub(super) const STATUS: &str = "/var/lib/dpkg/status";
@@ -9,16 +9,18 @@ pub(super) const PARTS: &str = "/var/lib/dpkg/status.d";
 
 /// Reads stanzas. With `managed`, each says whether its package is installed;
 /// without, a stanza is there only for what is.
-pub(super) fn read(text: &str, path: &str, managed: bool, found: &mut Found) {
+pub(super) fn read(text: &[u8], path: &str, managed: bool, found: &mut Found) {
     let mut damaged = 0;
     let mut stanza = Stanza::default();
-    for line in text.lines().chain([""]) {
-        if !line.trim().is_empty() {
+    for line in lines(text).chain([&b""[..]]) {
+        if !line.trim_ascii().is_empty() {
             stanza.line(line);
             continue;
         }
         let stanza = std::mem::take(&mut stanza);
-        if stanza.is_installed(managed) && !found.add(stanza.package()) {
+        if stanza.is_installed(managed)
+            && stanza.package().is_none_or(|package| !found.add(package))
+        {
             damaged += 1;
         }
     }
@@ -29,46 +31,49 @@ pub(super) fn read(text: &str, path: &str, managed: bool, found: &mut Found) {
 #[derive(Debug, Default)]
 struct Stanza<'a> {
     any: bool,
-    name: &'a str,
-    version: &'a str,
-    architecture: &'a str,
-    status: &'a str,
+    name: &'a [u8],
+    version: &'a [u8],
+    architecture: &'a [u8],
+    status: &'a [u8],
 }
 
 impl<'a> Stanza<'a> {
     /// Takes a line; those that begin with white space go on with the last field.
-    fn line(&mut self, line: &'a str) {
+    fn line(&mut self, line: &'a [u8]) {
         self.any = true;
-        if line.starts_with([' ', '\t']) {
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
             return;
         }
-        let Some((field, value)) = line.split_once(':') else {
+        let Some((field, value)) = split(line, b':') else {
             return;
         };
-        let place = match field.to_ascii_lowercase().as_str() {
-            "package" => &mut self.name,
-            "version" => &mut self.version,
-            "architecture" => &mut self.architecture,
-            "status" => &mut self.status,
-            _ => return,
+        let is = |name: &str| field.eq_ignore_ascii_case(name.as_bytes());
+        let place = match () {
+            () if is("Package") => &mut self.name,
+            () if is("Version") => &mut self.version,
+            () if is("Architecture") => &mut self.architecture,
+            () if is("Status") => &mut self.status,
+            () => return,
         };
-        *place = value.trim();
+        *place = value.trim_ascii();
     }
 
     /// By the third word of the status: what was removed leaves a stanza behind.
     fn is_installed(&self, managed: bool) -> bool {
-        match self.status.split_whitespace().nth(2) {
-            Some(state) => !matches!(state, "not-installed" | "config-files"),
+        let words = self.status.split(u8::is_ascii_whitespace);
+        match words.filter(|word| !word.is_empty()).nth(2) {
+            Some(state) => !matches!(state, b"not-installed" | b"config-files"),
             None => self.any && !managed,
         }
     }
 
-    fn package(&self) -> Package {
-        Package {
+    /// None if a field is not what a field can be.
+    fn package(&self) -> Option<Package> {
+        Some(Package {
             system: System::Dpkg,
-            name: self.name.to_owned(),
-            architecture: self.architecture.to_owned(),
-            version: self.version.to_owned(),
-        }
+            name: field(self.name)?,
+            architecture: field(self.architecture)?,
+            version: field(self.version)?,
+        })
     }
 }

@@ -11,6 +11,7 @@ mod release;
 mod rpm;
 mod sqlite;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 
@@ -20,9 +21,9 @@ use standby_tree::{Content, Kind, NodeId, Stores, Tree};
 
 pub use release::Distribution;
 
-/// Bytes that a database in text may have.
+/// Bytes that databases in text may have, together.
 const MOST_TEXT: u64 = 64 << 20;
-/// Bytes that rpm's database may have; it is read by pages.
+/// Bytes that rpm's databases may have, together; they are read by pages.
 const MOST_RPM: u64 = 256 << 20;
 /// Packages of one image.
 const MOST_PACKAGES: usize = 20_000;
@@ -99,7 +100,11 @@ pub struct PackagesError {
 
 /// Reads the databases of an image's root.
 pub fn installed(tree: &Tree, stores: &Stores) -> Result<Found, PackagesError> {
-    let image = Image { tree, stores };
+    let image = Image {
+        tree,
+        stores,
+        text_left: Cell::new(MOST_TEXT),
+    };
     let mut found = Found::default();
     for path in release::PATHS {
         if let Some(text) = image.text(path, &mut found)? {
@@ -110,9 +115,10 @@ pub fn installed(tree: &Tree, stores: &Stores) -> Result<Found, PackagesError> {
     if let Some(text) = image.text(dpkg::STATUS, &mut found)? {
         dpkg::read(&text, dpkg::STATUS, true, &mut found);
     }
+    let mut seen = BTreeSet::new();
     for path in image.listing(dpkg::PARTS) {
         // Beside each entry of a package is a list of its files.
-        if path.ends_with(".md5sums") {
+        if path.ends_with(".md5sums") || !seen.insert(image.node(&path)) {
             continue;
         }
         if let Some(text) = image.text(&path, &mut found)? {
@@ -134,6 +140,7 @@ pub fn installed(tree: &Tree, stores: &Stores) -> Result<Found, PackagesError> {
 
 /// rpm's databases, of which some folders are links to others.
 fn rpm(image: &Image<'_>, found: &mut Found) -> Result<(), PackagesError> {
+    let mut left = MOST_RPM;
     let mut seen = BTreeSet::new();
     for folder in RPM_FOLDERS {
         if !seen.insert(image.node(folder)) {
@@ -157,10 +164,9 @@ fn rpm(image: &Image<'_>, found: &mut Found) -> Result<(), PackagesError> {
         let Some(content) = image.file(&path) else {
             continue;
         };
-        if content.len() > MOST_RPM {
-            found.note(format!(
-                "{path}: it has more than {MOST_RPM} bytes, not read"
-            ));
+        if !seen.insert(image.node(&path))
+            || !found.afford(&path, content.len(), &mut left, MOST_RPM)
+        {
             continue;
         }
         let read = |at: u64, buf: &mut [u8]| image.stores.read(content, at, buf);
@@ -175,6 +181,22 @@ impl Found {
         if self.notes.len() < MOST_NOTES {
             self.notes.push(text);
         }
+    }
+
+    /// Takes a file's bytes from what is left; false, with a note, if they are
+    /// too many.
+    fn afford(&mut self, path: &str, len: u64, left: &mut u64, most: u64) -> bool {
+        if let Some(rest) = left.checked_sub(len) {
+            *left = rest;
+            return true;
+        }
+        self.note(match len > most {
+            true => format!("{path}: it has more than {most} bytes, not read"),
+            false => {
+                format!("{path}: with others before it, it has more than {most} bytes, not read")
+            }
+        });
+        false
     }
 
     /// Adds a package; false if a field is not what a field can be.
@@ -237,6 +259,8 @@ impl Package {
 struct Image<'a> {
     tree: &'a Tree,
     stores: &'a Stores,
+    /// Bytes of text that may still be read.
+    text_left: Cell<u64>,
 }
 
 impl Image<'_> {
@@ -265,16 +289,16 @@ impl Image<'_> {
             .collect()
     }
 
-    /// A file's content, of which bytes that are no UTF-8 are replaced; none if
-    /// there is no such file, or one that is too large, which is noted.
-    fn text(&self, path: &str, found: &mut Found) -> Result<Option<String>, PackagesError> {
+    /// A file's content; none if there is no such file, or one that is too
+    /// large, which is noted.
+    fn text(&self, path: &str, found: &mut Found) -> Result<Option<Vec<u8>>, PackagesError> {
         let Some(content) = self.file(path) else {
             return Ok(None);
         };
-        if content.len() > MOST_TEXT {
-            found.note(format!(
-                "{path}: it has more than {MOST_TEXT} bytes, not read"
-            ));
+        let mut left = self.text_left.get();
+        let fits = found.afford(path, content.len(), &mut left, MOST_TEXT);
+        self.text_left.set(left);
+        if !fits {
             return Ok(None);
         }
         let mut bytes = vec![0; usize::try_from(content.len()).unwrap_or(0)];
@@ -283,8 +307,29 @@ impl Image<'_> {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(Some(bytes))
     }
+}
+
+/// Lines without what ends them.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    lines.map(|line| match line.strip_suffix(b"\n") {
+        Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
+        None => line,
+    })
+}
+
+/// What is before and behind a byte.
+fn split(line: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let index = line.iter().position(|byte| *byte == at)?;
+    Some((line.get(..index)?, line.get(index + 1..)?))
+}
+
+/// A field that is text, and none too long.
+fn field(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    (text.len() <= MOST_FIELD).then(|| text.to_owned())
 }
 
 #[cfg(test)]

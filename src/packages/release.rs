@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::{lines, split};
+
 /// Where the file is; the first that is there counts.
 pub(super) const PATHS: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 /// Bytes of a value that is of use.
@@ -19,10 +21,11 @@ pub struct Distribution {
 
 impl Distribution {
     /// Reads the file's lines; none without a sound `ID`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let value = |name: &str| {
-            let mut lines = text.lines().filter_map(|line| line.trim().split_once('='));
-            let value = lines.rfind(|(field, _)| *field == name)?.1;
+            let fields = lines(text).filter_map(|line| split(line.trim_ascii(), b'='));
+            let own = fields.filter(|(field, _)| *field == name.as_bytes());
+            let value = std::str::from_utf8(own.last()?.1).ok()?;
             let value = value.trim_matches(['"', '\'']);
             let sound = |byte: u8| {
                 byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)

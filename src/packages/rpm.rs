@@ -2,7 +2,7 @@
 //! Package format", header structure, without the magic that files have).
 
 use super::sqlite::{Database, SqliteError, Value};
-use super::{Found, Package, System};
+use super::{Found, MOST_FIELD, MOST_PACKAGES, Package, System};
 
 /// Index entries of a header.
 const MOST_ENTRIES: usize = 1 << 16;
@@ -19,6 +19,8 @@ const EPOCH: u32 = 1003;
 const ARCH: u32 = 1022;
 /// What rpm keeps its keys as: no software.
 const KEYS: &str = "gpg-pubkey";
+/// Rows that are looked at; some are keys, some may be damaged.
+const MOST_ROWS: usize = 2 * MOST_PACKAGES;
 
 /// Reads a database of `size` bytes.
 pub(super) fn read(
@@ -27,18 +29,28 @@ pub(super) fn read(
     path: &str,
     found: &mut Found,
 ) -> std::io::Result<()> {
-    let mut left_out = 0;
+    let (mut rows, mut left_out) = (0, 0);
     let result = Database::open(size, read).and_then(|database| {
         database.table("Packages", |columns| {
+            rows += 1;
+            if rows > MOST_ROWS {
+                return false;
+            }
             let package = match columns {
                 [_, Value::Bytes(header)] => package(header),
                 _ => None,
             };
             let sound = package.is_some_and(|package| package.name == KEYS || found.add(package));
             left_out += usize::from(!sound);
+            true
         })
     });
     found.left_out(path, left_out);
+    if rows > MOST_ROWS && found.packages.len() < MOST_PACKAGES {
+        found.note(format!(
+            "{path}: it has more than {MOST_ROWS} rows; the rest is left out"
+        ));
+    }
     match result {
         Err(SqliteError::Damaged(problem)) => {
             found.note(format!(
@@ -72,6 +84,8 @@ fn package(header: &[u8]) -> Option<Package> {
     let text = |tag: u32| -> Option<&str> {
         let bytes = value(tag, STRING)?;
         let end = bytes.iter().position(|byte| *byte == 0)?;
+        // What is too long stays so.
+        let end = end.min(MOST_FIELD + 1);
         std::str::from_utf8(bytes.get(..end)?).ok()
     };
     let epoch = value(EPOCH, INT32).and_then(|bytes| bytes.first_chunk());

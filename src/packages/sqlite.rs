@@ -11,6 +11,10 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER: usize = 100;
 /// Bytes that a row may have; a kernel's header in an rpm database has some 3 MiB.
 const MOST_ROW: u64 = 32 << 20;
+/// Bytes that every row has beside its own: where it is, its size, its number.
+const CELL: u64 = 4;
+/// Columns that a row may have.
+const MOST_COLUMNS: usize = 100;
 /// Bytes of the schema's rows.
 const MOST_SCHEMA: u64 = 1 << 20;
 /// Page types: an inner node and a leaf of a table's tree.
@@ -32,6 +36,8 @@ const fn damaged(what: &'static str) -> SqliteError {
     SqliteError::Damaged(what)
 }
 
+const TWICE: SqliteError = damaged("it leads to a page twice");
+
 /// Fills a buffer from an offset of the file.
 type Read<'a> = dyn Fn(u64, &mut [u8]) -> io::Result<()> + 'a;
 
@@ -43,6 +49,9 @@ pub(super) struct Database<'a> {
     usable: usize,
     pages: u32,
     seen: HashSet<u32>,
+    /// Bytes of rows that are not read yet: no more than the file has, or some
+    /// are read twice.
+    left: u64,
 }
 
 /// A column's value; of numbers, whole ones only.
@@ -81,14 +90,15 @@ impl<'a> Database<'a> {
             usable,
             pages: pages.map_err(|_| damaged("it has too many pages"))?,
             seen: HashSet::new(),
+            left: size,
         })
     }
 
-    /// Hands the columns of every row of a table to `row`.
+    /// Hands the columns of every row of a table to `row`, until it is false.
     pub(super) fn table(
         mut self,
         name: &str,
-        mut row: impl FnMut(&[Value<'_>]),
+        mut row: impl FnMut(&[Value<'_>]) -> bool,
     ) -> Result<(), SqliteError> {
         let mut root = None;
         self.rows(1, MOST_SCHEMA, &mut |columns| {
@@ -103,6 +113,7 @@ impl<'a> Database<'a> {
             {
                 root = u32::try_from(*page).ok();
             }
+            true
         })?;
         let root = root.ok_or(damaged("it has no table of packages"))?;
         self.rows(root, MOST_ROW, &mut row)
@@ -113,7 +124,7 @@ impl<'a> Database<'a> {
         &mut self,
         root: u32,
         most: u64,
-        row: &mut dyn FnMut(&[Value<'_>]),
+        row: &mut dyn FnMut(&[Value<'_>]) -> bool,
     ) -> Result<(), SqliteError> {
         let mut todo = vec![root];
         while let Some(number) = todo.pop() {
@@ -134,6 +145,9 @@ impl<'a> Database<'a> {
                     for index in (0..cells).rev() {
                         todo.push(long(cell(index)?, 0)?);
                     }
+                    if todo.len() > self.pages as usize {
+                        return Err(TWICE);
+                    }
                 }
                 Some(LEAF) => {
                     let payloads: Vec<(u64, &[u8])> = (0..cells)
@@ -145,7 +159,9 @@ impl<'a> Database<'a> {
                         .collect::<Result<_, SqliteError>>()?;
                     for (size, rest) in payloads {
                         let record = self.payload(size, rest, most)?;
-                        row(&columns(&record)?);
+                        if !row(&columns(&record)?) {
+                            return Ok(());
+                        }
                     }
                 }
                 _ => return Err(damaged("a page is no part of a table")),
@@ -160,7 +176,7 @@ impl<'a> Database<'a> {
             return Err(damaged("it leads to a page that it does not have"));
         }
         if !self.seen.insert(number) {
-            return Err(damaged("it leads to a page twice"));
+            return Err(TWICE);
         }
         let mut page = vec![0; self.page_size];
         let at = u64::from(number - 1) * self.page_size as u64;
@@ -173,6 +189,8 @@ impl<'a> Database<'a> {
         if size > most {
             return Err(damaged("a row is too large"));
         }
+        let left = self.left.checked_sub(size.saturating_add(CELL));
+        self.left = left.ok_or(damaged("its rows have more bytes than the file"))?;
         let size = usize::try_from(size).map_err(|_| damaged("a row is too large"))?;
         let usable = self.usable;
         let whole = usable - 35;
@@ -211,6 +229,9 @@ fn columns(record: &[u8]) -> Result<Vec<Value<'_>>, SqliteError> {
     let (_, mut kinds) = varint(head)?;
     let mut values = Vec::new();
     while !kinds.is_empty() {
+        if values.len() == MOST_COLUMNS {
+            return Err(damaged("a row has too many columns"));
+        }
         let (kind, rest) = varint(kinds)?;
         kinds = rest;
         let size = match kind {

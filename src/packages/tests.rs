@@ -228,3 +228,148 @@ fn rpm_damaged_anywhere() {
         assert!(!found.notes.is_empty(), "{len}");
     }
 }
+
+#[test]
+fn a_file_with_many_names_is_read_once() {
+    let mut tree = image(&[("var/lib/dpkg/status.d/a", "Package: a\n")]);
+    let folder = tree.make_directories("var/lib/dpkg/status.d");
+    let file = tree.child(folder, b"a").unwrap();
+    for n in 0..100 {
+        tree.link(folder, format!("b{n}").as_bytes(), file);
+    }
+    let found = installed(&tree, &Stores::new()).unwrap();
+    assert_eq!(
+        found.notes,
+        ["/var/lib/dpkg/status.d/a: 1 entries are damaged and left out"]
+    );
+}
+
+#[test]
+fn texts_have_a_bound_together() {
+    let mut tree = image(&[]);
+    let mut text = b"Package: a\nVersion: 1\n\n".to_vec();
+    text.resize(usize::try_from(MOST_TEXT).unwrap() / 2, b'\n');
+    for name in ["a", "b"] {
+        let path = format!("var/lib/dpkg/status.d/{name}");
+        tree.put_file(&path, 0o644, text.clone());
+    }
+    tree.put_file("lib/apk/db/installed", 0o644, b"P:x\nV:1\n".to_vec());
+    let found = installed(&tree, &Stores::new()).unwrap();
+    assert_eq!(lines(&found), ["Dpkg a 1 "]);
+    assert_eq!(
+        found.notes,
+        ["/lib/apk/db/installed: with others before it, it has more than 67108864 bytes, not read"]
+    );
+}
+
+#[test]
+fn what_is_no_text_takes_no_room() {
+    let mut status = b"Package: a\nVersion: 1\nStatus: \xff ok installed\n\xfe: x\n".to_vec();
+    status.extend(b"Description: \xff\n\nPackage: \xff\nVersion: 1\nStatus: x x installed\n");
+    let mut tree = image(&[]);
+    tree.put_file("var/lib/dpkg/status", 0o644, status);
+    tree.put_file("etc/os-release", 0o644, b"ID=x\r\nNAME=\xff\n".to_vec());
+    let found = installed(&tree, &Stores::new()).unwrap();
+    assert_eq!(lines(&found), ["Dpkg a 1 "]);
+    assert_eq!(found.distribution.unwrap().id, "x");
+    assert_eq!(
+        found.notes,
+        ["/var/lib/dpkg/status: 1 entries are damaged and left out"]
+    );
+}
+
+/// A database of one leaf page, each of whose `cells` is the same row.
+fn rpm_of_one_row(cells: u16, record: &[u8]) -> Vec<u8> {
+    let schema = b"\x06\x17\x1d\x1d\x01\x0dtablePackagesPackages\x02";
+    let pages = [(100, 1, &schema[..]), (0, cells, record)];
+    let page = |(start, count, record): (usize, u16, &[u8])| {
+        let mut page = vec![0; 65_536];
+        let len = u16::try_from(record.len()).unwrap();
+        let (high, low) = (
+            0x80 | u8::try_from(len >> 7).unwrap(),
+            len.to_le_bytes()[0] & 0x7f,
+        );
+        let cell = [&[high, low, 1], record].concat();
+        let at = page.len() - cell.len();
+        page[at..].copy_from_slice(&cell);
+        page[start] = 13;
+        page[start + 3..start + 5].copy_from_slice(&count.to_be_bytes());
+        for pointer in page[start + 8..].chunks_mut(2).take(usize::from(count)) {
+            pointer.copy_from_slice(&u16::try_from(at).unwrap().to_be_bytes());
+        }
+        page
+    };
+    let mut bytes = pages.map(page).concat();
+    bytes[..16].copy_from_slice(b"SQLite format 3\0");
+    bytes[17] = 1;
+    bytes
+}
+
+/// A record of a number and a blob.
+fn record(blob: &[u8]) -> Vec<u8> {
+    let kind = 12 + 2 * blob.len();
+    let kind = [
+        0x80 | u8::try_from(kind >> 7).unwrap(),
+        kind.to_le_bytes()[0] & 0x7f,
+    ];
+    [&[4, 0], &kind[..], blob].concat()
+}
+
+#[test]
+fn rpm_rows_are_read_once() {
+    let path = "/usr/lib/sysimage/rpm/rpmdb.sqlite";
+    let header = rpm_header("a", 0);
+    let found = rpm_found(rpm_of_one_row(1, &record(&header)));
+    assert_eq!(lines(&found), ["Rpm a 1.2-3.x noarch"]);
+    assert_eq!(found.notes, [""; 0]);
+    // The same bytes, again and again.
+    let found = rpm_found(rpm_of_one_row(20_000, &record(&header)));
+    assert_eq!(lines(&found), ["Rpm a 1.2-3.x noarch"]);
+    let problem = "its rows have more bytes than the file";
+    assert_eq!(
+        found.notes,
+        [format!(
+            "{path}: it is damaged: {problem}; not read any further"
+        )]
+    );
+    let wide = [&[0x81, 0x49][..], &[0; 199]].concat();
+    let found = rpm_found(rpm_of_one_row(1, &wide));
+    let problem = "a row has too many columns";
+    assert_eq!(
+        found.notes,
+        [format!(
+            "{path}: it is damaged: {problem}; not read any further"
+        )]
+    );
+}
+
+#[test]
+fn rpm_rows_have_a_number() {
+    let most = 2 * MOST_PACKAGES;
+    let mut database = rpm_of_one_row(20_000, &[2, 0]);
+    // Room for three such pages, whose rows are nearly nothing.
+    let page = 65_536;
+    let leaf = database[page..].to_vec();
+    database[page..].fill(0);
+    database[page] = 5;
+    database[page + 4] = 2;
+    database[page + 8..page + 12].copy_from_slice(&5u32.to_be_bytes());
+    for (index, number) in [3u32, 4].into_iter().enumerate() {
+        let at = 100 + 8 * index;
+        let pointer = page + 12 + 2 * index;
+        database[pointer + 1] = u8::try_from(at).unwrap();
+        database[page + at..page + at + 4].copy_from_slice(&number.to_be_bytes());
+    }
+    for _ in 0..3 {
+        database.extend(&leaf);
+    }
+    let path = "/usr/lib/sysimage/rpm/rpmdb.sqlite";
+    let found = rpm_found(database);
+    assert_eq!(
+        found.notes,
+        [
+            format!("{path}: {most} entries are damaged and left out"),
+            format!("{path}: it has more than {most} rows; the rest is left out"),
+        ]
+    );
+}

@@ -95,3 +95,38 @@ fn an_upload_that_is_cut_off_is_taken_up() {
     assert_eq!(state.tags.last().unwrap(), "1");
     assert_eq!(state.tags.len(), manifests + 1);
 }
+
+/// One byte of each chunk is progress, but at that rate eight million times the
+/// blob would be sent.
+#[test]
+fn a_registry_that_takes_a_byte_at_a_time_is_given_up() {
+    let place = built();
+    let server = Server::start(move |request, stream| {
+        let session = [("Location", "/v2/team/tiny/blobs/uploads/1")];
+        match request.method.as_str() {
+            "POST" => reply(stream, 202, &session, b""),
+            "PATCH" => {
+                body(request, usize::MAX, stream);
+                let start = request.headers["content-range"].split('-').next().unwrap();
+                let range = format!("0-{start}");
+                reply(stream, 202, &[session[0], ("Range", &range)], b"");
+            }
+            "PUT" => {
+                body(request, usize::MAX, stream);
+                reply(stream, 201, &[], b"");
+            }
+            _ => reply(stream, 404, &[], b""),
+        }
+    });
+    let start = std::time::Instant::now();
+    place
+        .standby(&format!(
+            "publish {BUNDLE} docker://{}/team/tiny:1 --plain-http",
+            server.host
+        ))
+        .fails(1, &["it takes too little of what is sent"]);
+    assert!(start.elapsed().as_secs() < 20);
+    let chunks = server.requests();
+    let chunks = chunks.iter().filter(|request| request.method == "PATCH");
+    assert!((6..100).contains(&chunks.count()));
+}

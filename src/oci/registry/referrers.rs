@@ -14,7 +14,7 @@ use crate::oci::registry::remote::Version;
 use crate::oci::registry::retry::persist;
 
 /// Bytes such an index may have.
-const MOST_INDEX: u64 = 4 << 20;
+const MOST_INDEX: u64 = 1 << 20;
 
 impl Client {
     /// Whether the registry keeps the list of a manifest's referrers.

@@ -17,6 +17,9 @@ use crate::oci::registry::retry::{Deadline, RETRIES, pause, persist};
 const CHUNK: u64 = 8 << 20;
 /// The largest chunk a registry may want; each is in memory.
 const MOST_CHUNK: u64 = 64 << 20;
+/// How often all of a blob may be sent, in chunks: a registry that takes little
+/// of each would have it sent for ever.
+const MOST_TIMES: u64 = RETRIES as u64 + 1;
 
 /// What a registry says of a manifest it took.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +133,7 @@ impl Client {
             blob,
             hasher: Sha256::new(),
             hashed: 0,
+            sent: 0,
             deadline,
             moved,
         };
@@ -176,6 +180,8 @@ struct Sender<'a> {
     hasher: Sha256,
     /// Bytes hashed; a chunk that is sent again is not hashed again.
     hashed: u64,
+    /// Bytes sent in chunks, whatever became of them.
+    sent: u64,
     deadline: Deadline,
     moved: &'a dyn Fn(u64),
 }
@@ -196,6 +202,11 @@ impl Sender<'_> {
         }
         let bytes = self.read(open.at, left.min(open.chunk))?;
         let end = open.at + bytes.len() as u64;
+        self.sent += bytes.len() as u64;
+        if self.sent > MOST_TIMES.saturating_mul(self.blob.len().saturating_add(open.chunk)) {
+            let problem = "it takes too little of what is sent";
+            return Err(RegistryError::answer(self.what, problem));
+        }
         let range = format!("{}-{}", open.at, end.saturating_sub(1));
         let response = self.ask(
             Method::PATCH,
