@@ -25,6 +25,18 @@ fn signed(place: &Place, change: impl FnOnce(&mut Value)) {
         .put(place);
 }
 
+/// A bundle that is good by this clock, on a machine that has seen a later time.
+fn good_by_this_clock() -> Place {
+    let place = case();
+    signed(&place, |statement| {
+        statement["created"] = json!(day(-60));
+        statement["expires"] = json!(day(30));
+    });
+    let seen = json!({"version": 1, "latest": day(31), "services": {}});
+    place.write("state/accepted.json", seen.to_string());
+    place
+}
+
 /// What the place's memory has.
 fn memory(place: &Place) -> Value {
     let text = std::fs::read(place.at("state/accepted.json")).unwrap();
@@ -105,13 +117,7 @@ fn a_disk_of_an_older_bundle() {
 
 #[test]
 fn a_time_that_was_named_to_use_it() {
-    let place = case();
-    signed(&place, |statement| {
-        statement["created"] = json!(day(-60));
-        statement["expires"] = json!(day(30));
-    });
-    let seen = json!({"version": 1, "latest": day(31), "services": {}});
-    place.write("state/accepted.json", seen.to_string());
+    let place = good_by_this_clock();
     let disk = format!("disk {BUNDLE} --trust {CERT} -o disk.raw");
     refuses(&place, &disk, 3, &["stale"]);
     let said = place.standby(&format!("{disk} --at {}", day(29)));
@@ -186,14 +192,7 @@ fn future_dated() {
 
 #[test]
 fn the_clock_reset() {
-    let place = case();
-    signed(&place, |statement| {
-        statement["created"] = json!(day(-60));
-        statement["expires"] = json!(day(30));
-    });
-    // Good by this clock; but the machine has seen a later time.
-    let seen = json!({"version": 1, "latest": day(31), "services": {}});
-    place.write("state/accepted.json", seen.to_string());
+    let place = good_by_this_clock();
     refused(&place, CERT, 3, &["stale", "this machine's clock says"]);
 }
 
