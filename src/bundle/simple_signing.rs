@@ -27,13 +27,11 @@ pub fn payload(
     }))
 }
 
-/// The folder of an image's signatures below a lookaside's top. The reference's
-/// tag or digest has no part in it.
+/// The folder of an image's signatures below a lookaside's top
+/// (containers/image, docs/signature-protocols.md): the host is not in it, since a
+/// lookaside is configured by host; tag and digest of the reference are not either.
 pub fn folder(image: &Remote, manifest: &Digest) -> String {
-    let Remote {
-        host, repository, ..
-    } = image;
-    format!("{host}/{repository}@sha256={}", manifest.hex())
+    format!("{}@sha256={}", image.repository, manifest.hex())
 }
 
 #[cfg(test)]
@@ -45,9 +43,9 @@ mod tests {
         let digest = Digest::of(b"");
         let hex = digest.hex();
         for (reference, wanted) in [
-            ("localhost/a/b:1", "localhost/a/b"),
-            ("localhost:5000/a", "localhost:5000/a"),
-            ("example.org:5000/a/b:1", "example.org:5000/a/b"),
+            ("localhost/a/b:1", "a/b"),
+            ("localhost:5000/a", "a"),
+            ("example.org:5000/a/b:1", "a/b"),
         ] {
             let image: Remote = format!("docker://{reference}").parse().unwrap();
             assert_eq!(folder(&image, &digest), format!("{wanted}@sha256={hex}"));

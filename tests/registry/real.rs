@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{BUNDLE, TRUST, built};
 use crate::cli::{Place, Said};
@@ -185,6 +185,68 @@ fn skopeo_reads_what_was_published() {
         let index: Value = serde_json::from_str(&raw).unwrap();
         let mut listed = index["manifests"].as_array().unwrap().iter();
         assert!(listed.any(|d| d["digest"] == referrer), "{raw}");
+    }
+}
+
+/// From the registry the images, from a lookaside their signatures, by policy.json.
+#[test]
+fn skopeo_takes_only_what_the_lookaside_vouches_for() {
+    let place = built();
+    let registry = Registry::start(&place, "", "");
+    publish(&place, &registry, "1");
+    let name = format!("{}/team/tiny", registry.host);
+    place
+        .shell(
+            "export GNUPGHOME=$PWD/g; mkdir -m 700 g
+             gpg --batch --quiet --pinentry-mode loopback --passphrase '' \
+                 --quick-generate-key 'ann <ann@example.org>' ed25519 sign never
+             gpg --batch --quiet --export-secret-keys ann@example.org >keys/ann.pgp
+             gpg --batch --quiet --export ann@example.org >ann.pgp; gpgconf --kill all",
+        )
+        .ok();
+    place
+        .standby(&format!(
+            "export {BUNDLE} --lookaside lookaside --signer-key keys/ann.pgp {TRUST} \
+             --runtime-as {name}:1 --front-as {name}:front"
+        ))
+        .ok();
+    let here = place.at("").display().to_string();
+    place.write(
+        "registries.d/a.yaml",
+        format!(
+            "docker:\n  {}:\n    lookaside: file://{here}lookaside\n",
+            registry.host
+        ),
+    );
+    let policy = json!({
+        "default": [{"type": "reject"}],
+        "transports": {"docker": {&registry.host: [
+            {"type": "signedBy", "keyType": "GPGKeys", "keyPath": format!("{here}ann.pgp")},
+        ]}},
+    });
+    place.write("policy.json", policy.to_string());
+    let index: Value = serde_json::from_str(
+        &place
+            .shell(&format!("tar xOf {BUNDLE} index.json"))
+            .ok()
+            .out,
+    )
+    .unwrap();
+    // The kit is between runtime and front.
+    let images = [0, 2];
+    let copy = |number: usize| {
+        let digest = index["manifests"][number]["digest"].as_str().unwrap();
+        place.shell(&format!(
+            "rm -rf copy; skopeo --policy policy.json --registries.d registries.d copy --quiet \
+             --src-tls-verify=false docker://{name}@{digest} dir:copy"
+        ))
+    };
+    for image in images {
+        copy(image).ok();
+    }
+    fs::rename(place.at("lookaside"), place.at("elsewhere")).unwrap();
+    for image in images {
+        copy(image).fails(1, &["signature was required"]);
     }
 }
 
