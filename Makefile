@@ -134,6 +134,7 @@ check: build-packages
 	@command -v cargo-deny >/dev/null || cargo install -q --locked cargo-deny@0.20.2
 	cargo deny --locked check bans licenses sources
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
+	cargo clippy --release --locked --manifest-path fuzz/Cargo.toml --target-dir target --bins -- -D warnings
 
 # On the stable compiler, so without a sanitizer: safe Rust has little for one to
 # find, and what wraps or is out of range panics (fuzz/Cargo.toml).

@@ -10,7 +10,7 @@ standby_fuzz::target!(run, seeds);
 
 fn run(data: &[u8]) {
     let blob = Blob::in_memory(data.to_vec());
-    let _ = open::file(blob, || Ok(file(&[])), 1 << 20);
+    let _ = open::file(blob, || Ok(file(&[])));
     read(data);
     let mut mended = data.to_vec();
     tars::mend(&mut mended);
