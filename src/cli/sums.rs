@@ -79,9 +79,13 @@ impl Sums {
             .hint("do not use it; derive it again with 'standby disk', or copy it again"))
     }
 
-    /// The bundle that was signed together with the disk, if it lies here.
-    pub fn bundle(&self) -> Option<&str> {
+    /// The bundle of a disk, if it is listed and lies here: the one of its name, since
+    /// somebody may have listed several releases.
+    pub fn bundle_of(&self, disk: &str) -> Option<&str> {
+        let ends = [".raw", ".raw.zst", ".qcow2"];
+        let stem = ends.iter().find_map(|end| disk.strip_suffix(end))?;
         let mut names = self.files.iter().map(|(_, name)| name.as_str());
-        names.find(|name| name.ends_with(".oci.tar") && self.folder.join(name).is_file())
+        let bundle = names.find(|name| name.strip_suffix(".oci.tar") == Some(stem))?;
+        self.folder.join(bundle).is_file().then_some(bundle)
     }
 }

@@ -140,7 +140,7 @@ impl VerifyArgs {
         let sums = Sums::read(folder, trust)?;
         let name = self.file.file_name().unwrap_or_default().to_string_lossy();
         let (digest, disk) = sums.check(&name, ui)?;
-        if let Some(bundle) = sums.bundle() {
+        if let Some(bundle) = sums.bundle_of(&name) {
             let (_, blob) = sums.check(bundle, ui)?;
             let path = folder.join(bundle);
             let candidate = candidate(open_whole(&path, blob)?, &path.display().to_string())?;

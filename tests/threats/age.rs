@@ -97,7 +97,19 @@ fn a_disk_of_an_older_bundle() {
     let said = place.standby(&format!("{verify} --allow-rollback")).ok();
     let said = said.says(&["although it is a rollback"]);
     assert!(said.out.contains("was signed with this bundle"), "{said}");
-    std::fs::remove_file(place.at("old/tiny-1.0.0.oci.tar")).unwrap();
+    // Signed sums of several releases: another's bundle does not speak for it.
+    place
+        .shell(&format!(
+            "cp {BUNDLE} old/tiny-2.0.0.oci.tar; cd old; mv tiny-1.0.0.oci.tar ../aside
+             sha256sum tiny-2.0.0.oci.tar tiny-1.0.0.raw >SHA256SUMS"
+        ))
+        .ok();
+    let sums = std::fs::read(place.at("old/SHA256SUMS")).unwrap();
+    place.write(
+        "old/SHA256SUMS.asc",
+        crate::forge::signature(&place, "signer", &sums),
+    );
+    refuses(&place, &verify, 3, &["not known without its bundle"]);
     let words = [
         "not known without its bundle",
         "--allow-stale --allow-rollback",
