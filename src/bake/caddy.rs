@@ -3,10 +3,10 @@
 use std::io;
 
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use standby_tree::{Content, Kind, Stores, Tree};
 
 use crate::oci::Digest;
+use crate::oci::digest::Hasher;
 
 /// The front's program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub fn look(front: &Tree, config: &[u8], stores: &Stores) -> io::Result<Option<C
 
 /// Reads the program that was found.
 pub fn read(path: &str, content: &Content, stores: &Stores) -> io::Result<Caddy> {
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new();
     let version = standby_front::version::version(
         content.len(),
         |at, buf| stores.read(content, at, buf),
@@ -64,6 +64,6 @@ pub fn read(path: &str, content: &Content, stores: &Stores) -> io::Result<Caddy>
     Ok(Caddy {
         path: path.to_owned(),
         version,
-        digest: Digest::from_bytes(hasher.finalize().into()),
+        digest: hasher.finish(),
     })
 }

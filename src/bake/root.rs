@@ -3,13 +3,13 @@
 use std::io;
 use std::num::NonZeroUsize;
 
-use sha2::{Digest as _, Sha256};
 use standby_tree::{Stores, Tree};
 
 use crate::bundle::component::{Component, Role};
 use crate::disk::derive;
 use crate::disk::erofs::{self, ErofsError};
 use crate::disk::verity::{self, Verity, VerityError};
+use crate::oci::digest::Hasher;
 
 /// Why a root could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ impl Root {
     /// Plans the file system of a composed tree. `components` are those that
     /// the tree is made of: identifiers and salt follow from their digests.
     pub fn plan(tree: &Tree, stores: Stores, components: &[Component]) -> Result<Self, RootError> {
-        let mut hasher = Sha256::new();
+        let mut hasher = Hasher::new();
         for component in components
             .iter()
             .filter(|component| !matches!(component.role, Role::Kit | Role::Sbom))
@@ -41,7 +41,7 @@ impl Root {
             hasher.update(component.role.word());
             hasher.update(component.digest.as_bytes());
         }
-        let seed: [u8; 32] = hasher.finalize().into();
+        let seed = *hasher.finish().as_bytes();
         let options = erofs::Options {
             uuid: derive::uuid("root file system", &seed),
             volume_name: b"standby".to_vec(),

@@ -14,7 +14,6 @@ use cyclonedx_bom::models::property::{Properties, Property};
 use cyclonedx_bom::prelude::{Bom, DateTime, Purl, SpecVersion, UrnUuid};
 use purl::GenericPurlBuilder;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use standby_boot::kit;
 use standby_tree::{Content, Stores, Tree};
 
@@ -23,7 +22,7 @@ use crate::bake::error::BakeError;
 use crate::bundle::component::{ArtifactLayer, Component, Role, SBOM, Subject};
 use crate::bundle::statement::Service;
 use crate::disk::derive;
-use crate::oci::digest::hex;
+use crate::oci::digest::{Hasher, hex};
 use crate::oci::json;
 use crate::oci::{Blob, Digest, OciError};
 use crate::packages::{Found, PackagesError, installed};
@@ -247,14 +246,17 @@ fn empty() -> Bom {
 
 /// Everything in the document follows from these.
 fn serial(materials: &Materials<'_>) -> Result<UrnUuid, cyclonedx_bom::models::bom::UrnUuidError> {
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new();
     let components = materials.components.iter();
     for component in components.filter(|component| component.role != Role::Sbom) {
         hasher.update(component.role.word());
         hasher.update(component.digest.as_bytes());
     }
     hasher.update(materials.created);
-    let hex = hex(&derive::uuid("bill of materials", &hasher.finalize()));
+    let hex = hex(&derive::uuid(
+        "bill of materials",
+        hasher.finish().as_bytes(),
+    ));
     let cuts = [0..8, 8..12, 12..16, 16..20, 20..32];
     let parts = cuts.map(|cut| hex.get(cut).unwrap_or_default());
     UrnUuid::new(format!("urn:uuid:{}", parts.join("-")))

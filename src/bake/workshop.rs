@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sha2::{Digest as _, Sha256};
 use standby_tree::Stores;
 
 use crate::bake::decode::Decoded;
 use crate::bake::error::BakeError;
-use crate::oci::digest::HashingReader;
+use crate::oci::digest::{Hasher, HashingReader};
 use crate::oci::image::Layer;
 use crate::oci::layer::{self, Limits, Spool};
 use crate::oci::media::Compression;
@@ -115,7 +114,7 @@ impl<A: Write, B: Write> Write for Tee<A, B> {
 /// A writer that hashes and counts what passes through it.
 struct Hashing<W> {
     inner: W,
-    hasher: Sha256,
+    hasher: Hasher,
     count: u64,
 }
 
@@ -123,17 +122,13 @@ impl<W: Write> Hashing<W> {
     fn new(inner: W) -> Self {
         Hashing {
             inner,
-            hasher: Sha256::new(),
+            hasher: Hasher::new(),
             count: 0,
         }
     }
 
     fn finish(self) -> (W, Digest, u64) {
-        (
-            self.inner,
-            Digest::from_bytes(self.hasher.finalize().into()),
-            self.count,
-        )
+        (self.inner, self.hasher.finish(), self.count)
     }
 }
 

@@ -5,13 +5,13 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use standby_tree::{Content, Kind, Node, NodeId, Stores, Tree};
 
 use crate::diff::text::{self, Budget};
 use crate::diff::{DiffError, whole};
 use crate::escape;
 use crate::oci::Digest;
+use crate::oci::digest::Hasher;
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 18;
@@ -268,7 +268,7 @@ fn fact(path: &str, node: &Node, stores: &Stores, hashed: bool) -> Result<Fact, 
 
 /// The digest of a file's content.
 fn digest(content: &Content, stores: &Stores) -> std::io::Result<Digest> {
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new();
     let mut buf = vec![0; usize::try_from(content.len()).unwrap_or(CHUNK).min(CHUNK)];
     let mut at = 0;
     while at < content.len() {
@@ -280,7 +280,7 @@ fn digest(content: &Content, stores: &Stores) -> std::io::Result<Digest> {
         hasher.update(&*piece);
         at += count as u64;
     }
-    Ok(Digest::from_bytes(hasher.finalize().into()))
+    Ok(hasher.finish())
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! Identifiers that look random but follow from what they identify, so that
 //! the same bundle always gives the same disk.
 
-use sha2::{Digest as _, Sha256};
 use standby_contract::gpt::Guid;
+
+use crate::oci::digest::Hasher;
 
 /// 32 bytes for a purpose, from a digest.
 pub fn bytes(purpose: &str, seed: &[u8]) -> [u8; 32] {
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new();
     hasher.update(b"standby disk 1\0");
     hasher.update(purpose.as_bytes());
     hasher.update(b"\0");
     hasher.update(seed);
-    hasher.finalize().into()
+    *hasher.finish().as_bytes()
 }
 
 /// A UUID in text order, version 8 (RFC 9562, section 5.8: made by us).

@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
 use standby_tree::ReadAt;
 
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Digest, Hasher};
 use crate::oci::error::OciError;
 
 /// A run of bytes, read without a shared position, so from many threads.
@@ -172,7 +171,7 @@ impl Blob {
 
     /// Digest of all bytes.
     pub fn digest(&self) -> io::Result<Digest> {
-        let mut hasher = Sha256::new();
+        let mut hasher = Hasher::new();
         let mut buf = vec![0; CHUNK.min(usize::try_from(self.len).unwrap_or(CHUNK)).max(1)];
         let mut offset = 0;
         while offset < self.len {
@@ -180,7 +179,7 @@ impl Blob {
             hasher.update(buf.get(..read).unwrap_or_default());
             offset += read as u64;
         }
-        Ok(Digest::from_bytes(hasher.finalize().into()))
+        Ok(hasher.finish())
     }
 }
 

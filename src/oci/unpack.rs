@@ -9,10 +9,8 @@ use std::io::{self, BufRead as _, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
-use sha2::{Digest as _, Sha256};
-
 use crate::oci::blob::CHUNK;
-use crate::oci::digest::{Digest, HashingReader};
+use crate::oci::digest::{Digest, Hasher, HashingReader};
 use crate::oci::error::OciError;
 use crate::oci::image::Layer;
 use crate::oci::media::Compression;
@@ -154,7 +152,7 @@ fn read_stored(
     done: &(dyn Fn(u64) + Sync),
     mut pipe: PipeWriter,
 ) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new();
     let mut offset = 0;
     let mut spare = Vec::new();
     while offset < layer.blob.len() {
@@ -171,7 +169,7 @@ fn read_stored(
         done(read as u64);
         spare = pipe.send(Ok(buf)).unwrap_or_default();
     }
-    Ok(Digest::from_bytes(hasher.finalize().into()))
+    Ok(hasher.finish())
 }
 
 /// The second thread. What follows the compressed data is nobody's: it is read

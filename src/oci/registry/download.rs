@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 
-use sha2::{Digest as _, Sha256};
 use ureq::http::{Method, header};
 
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Digest, Hasher};
 use crate::oci::registry::answer::{Response, read_success, status_error};
 use crate::oci::registry::client::{Ask, Client};
 use crate::oci::registry::error::RegistryError;
@@ -87,7 +86,7 @@ impl Client {
             at,
             len,
             done: 0,
-            hasher: Sha256::new(),
+            hasher: Hasher::new(),
             moved,
         };
         let mut failures = 0;
@@ -102,7 +101,7 @@ impl Client {
             failures += 1;
             pause(error, failures, deadline)?;
         }
-        let found = Digest::from_bytes(receiver.hasher.finalize().into());
+        let found = receiver.hasher.finish();
         matches(&what, digest, found)
     }
 
@@ -151,14 +150,14 @@ struct Receiver<'a> {
     at: u64,
     len: u64,
     done: u64,
-    hasher: Sha256,
+    hasher: Hasher,
     moved: &'a dyn Fn(u64),
 }
 
 impl Receiver<'_> {
     fn restart(&mut self) {
         self.done = 0;
-        self.hasher = Sha256::new();
+        self.hasher = Hasher::new();
     }
 
     /// Whether the answer is the part that was asked for (RFC 9110 section 14.4).

@@ -1,11 +1,10 @@
 //! Only what the registry lacks is sent, in chunks that can be taken up again
 //! (distribution specification, "Pushing blobs").
 
-use sha2::{Digest as _, Sha256};
 use ureq::http::{HeaderMap, Method, header};
 
 use crate::oci::blob::Blob;
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Digest, Hasher};
 use crate::oci::registry::answer::{Response, status_error};
 use crate::oci::registry::auth::escape;
 use crate::oci::registry::client::{Ask, Client};
@@ -131,7 +130,7 @@ impl Client {
             what: &what,
             digest,
             blob,
-            hasher: Sha256::new(),
+            hasher: Hasher::new(),
             hashed: 0,
             sent: 0,
             deadline,
@@ -177,7 +176,7 @@ struct Sender<'a> {
     what: &'a str,
     digest: &'a Digest,
     blob: &'a Blob,
-    hasher: Sha256,
+    hasher: Hasher,
     /// Bytes hashed; a chunk that is sent again is not hashed again.
     hashed: u64,
     /// Bytes sent in chunks, whatever became of them.
@@ -253,7 +252,7 @@ impl Sender<'_> {
     }
 
     fn complete(&self, session: &Session, bytes: &[u8]) -> Result<(), RegistryError> {
-        let found = Digest::from_bytes(self.hasher.clone().finalize().into());
+        let found = self.hasher.clone().finish();
         if found != *self.digest {
             return Err(RegistryError::LocalAltered {
                 what: self.what.to_owned(),
