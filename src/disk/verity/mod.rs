@@ -10,6 +10,8 @@ mod build;
 mod check;
 mod geometry;
 mod hasher;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 
 pub use build::{Options, Verity, build};
 pub use check::{dump, verify};
