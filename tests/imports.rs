@@ -317,9 +317,10 @@ fn only_the_command_line_reads_environment_and_clock() {
 }
 
 #[test]
-fn only_the_guest_has_unsafe_code() {
+fn only_system_calls_and_vector_units_have_unsafe_code() {
     let all: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
     let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
-    let wrong = places(&words, &["layers/guest/src/sys.rs"], &all);
+    let allowed = ["layers/guest/src/sys.rs", "src/disk/verity/lanes/mod.rs"];
+    let wrong = places(&words, &allowed, &all);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -23,7 +23,7 @@ use crate::bake::workshop::Workshop;
 use crate::bundle::component::{ArtifactLayer, Component, Role, SNAPSHOT};
 use crate::cli::disk::{Format, convert};
 use crate::cli::keys::make_folder;
-use crate::cli::open::{open_image, open_layout};
+use crate::cli::open::{open_image, open_layout, read_small};
 use crate::cli::output::{Output, commit_all, refuse_existing, scratch};
 use crate::cli::signer::SignerArgs;
 use crate::disk::image::Choices;
@@ -35,7 +35,7 @@ use crate::ui::{Ui, bytes};
 
 /// Where Debian and most others keep the machine's CA certificates.
 const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// Bytes of a Caddyfile, a maintenance page or CA certificates.
+/// Bytes of a plan, a Caddyfile, a maintenance page or CA certificates.
 const MOST_TEXT: u64 = 8 << 20;
 /// Time for Caddy to check its Caddyfile.
 const VALIDATE_TIME: Duration = Duration::from_secs(60);
@@ -307,10 +307,8 @@ impl BuildArgs {
 /// Reads and checks a plan, and that the files it names are there.
 pub fn load_plan(path: &Path) -> Result<Plan> {
     let name = path.display().to_string();
-    let text = fs::read(path).map_err(|error| {
-        Failure::input(error)
-            .context(format!("cannot read {name}"))
-            .hint("name the plan with -f, or write one with 'standby init'")
+    let text = read_small(path, MOST_TEXT).map_err(|failure| {
+        failure.hint("name the plan with -f, or write one with 'standby init'")
     })?;
     let plan = Plan::parse(&name, &text).map_err(Failure::input)?;
     let base = folder(path);
@@ -431,24 +429,16 @@ fn open_front(plan: &Plan, base: &Path, platform: &Platform) -> Result<Caddy> {
 }
 
 fn front_files(plan: &Plan, base: &Path, created: Timestamp, ui: &Ui) -> Result<FrontFiles> {
-    let read = |path: &Path| -> Result<Vec<u8>> {
-        let what = format!("cannot read {}", path.display());
-        let len = fs::metadata(path).because(&what)?.len();
-        if len > MOST_TEXT {
-            return Err(Failure::text(format!(
-                "{what}: it has more than {MOST_TEXT} bytes"
-            )));
-        }
-        fs::read(path).because(&what)
-    };
     let own = |path: &Option<crate::plan::At<PathBuf>>| {
         path.as_ref()
-            .map(|path| read(&base.join(&path.value)))
+            .map(|path| read_small(&base.join(&path.value), MOST_TEXT))
             .transpose()
     };
     let ca_certificates = match own(&plan.front.ca_certificates)? {
         Some(given) => Some(given),
-        None if Path::new(CA_CERTIFICATES).is_file() => Some(read(Path::new(CA_CERTIFICATES))?),
+        None if Path::new(CA_CERTIFICATES).is_file() => {
+            Some(read_small(Path::new(CA_CERTIFICATES), MOST_TEXT)?)
+        }
         None => {
             ui.warn(format!(
                 "{CA_CERTIFICATES} is not here: the front will not be able to ask for public \

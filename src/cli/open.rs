@@ -1,7 +1,7 @@
 //! Opening what a reference or a path names.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -74,6 +74,37 @@ pub fn open_file(path: &Path) -> Result<File> {
     )))
 }
 
+/// A small file, whole; an error if it has more than `most` bytes. A pipe is waited
+/// for: who names one means it.
+pub fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).because(format!("cannot read {}", path.display()))?;
+    small(file, path, most)
+}
+
+/// The same; none if there is no such file.
+pub fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    match File::open(path) {
+        Ok(file) => small(file, path, most).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).because(format!("cannot read {}", path.display())),
+    }
+}
+
+/// The same of a file that is open.
+pub fn small(file: File, path: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .because(format!("cannot read {}", path.display()))?;
+    if bytes.len() as u64 > most {
+        return Err(Failure::text(format!(
+            "{} has more than {most} bytes",
+            path.display()
+        )));
+    }
+    Ok(bytes)
+}
+
 /// A bundle in any of its forms; nothing of it is trusted.
 pub fn open_bundle(path: &Path) -> Result<Opened> {
     if !path.is_dir() {
@@ -102,12 +133,8 @@ fn whole(path: &Path) -> Result<Blob> {
 /// The parts of a list beside it, joined as they are read. Each is hashed first,
 /// so that a damaged one is named.
 fn joined(list: &Path) -> Result<Blob> {
-    let cannot = format!("cannot read {}", list.display());
-    let mut text = String::new();
-    open_file(list)?
-        .take(parts::MOST_LIST)
-        .read_to_string(&mut text)
-        .because(&cannot)?;
+    let text = small(open_file(list)?, list, parts::MOST_LIST)?;
+    let text = String::from_utf8_lossy(&text);
     let listed = Parts::parse(&text).map_err(|e| Failure::input(e).context(list.display()))?;
     let folder = list.parent().unwrap_or(Path::new(""));
     let files = listed

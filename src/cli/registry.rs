@@ -1,16 +1,15 @@
 //! What the verbs that speak with a registry have in common: how it is reached,
 //! and who asks.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::bundle::fetch::FetchError;
+use crate::cli::open::read_if_there;
 use crate::cli::places;
-use crate::error::{Failure, IoContext, Kind, Result};
+use crate::error::{Failure, Kind, Result};
 use crate::oci::registry::credentials::{self, Found};
 use crate::oci::registry::{Client, Credential, Options, Remote};
 use crate::ui::Ui;
@@ -85,7 +84,7 @@ impl RegistryArgs {
             .clone()
             .or_else(|| variable("SSL_CERT_FILE"))
             .unwrap_or_else(|| PathBuf::from(SYSTEM_ROOTS));
-        let bytes = read(&path, MOST_ROOTS)?;
+        let bytes = read_if_there(&path, MOST_ROOTS)?;
         bytes.ok_or_else(|| {
             Failure::text(format!("{} does not exist", path.display())).hint(
                 "install the package ca-certificates, or name the registry's CA with --ca-file",
@@ -110,7 +109,7 @@ impl RegistryArgs {
         }
         let files = named.clone().map_or_else(usual_files, |file| vec![file]);
         for path in &files {
-            let Some(bytes) = read(path, credentials::MOST_BYTES)? else {
+            let Some(bytes) = read_if_there(path, credentials::MOST_BYTES)? else {
                 if named.is_some() {
                     return Err(Failure::text(format!("{} does not exist", path.display())));
                 }
@@ -163,27 +162,6 @@ fn text(name: &str) -> Result<Option<String>> {
         // The value is not repeated: it may be a password.
         Err(_) => Err(Failure::text(format!("{name} is not UTF-8"))),
     }
-}
-
-/// A small file; none if there is none.
-fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
-    let cannot = || format!("cannot read {}", path.display());
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).because(cannot()),
-    };
-    let mut bytes = Vec::new();
-    file.take(most + 1)
-        .read_to_end(&mut bytes)
-        .because(cannot())?;
-    if bytes.len() as u64 > most {
-        return Err(Failure::text(format!(
-            "{} has more than {most} bytes",
-            path.display()
-        )));
-    }
-    Ok(Some(bytes))
 }
 
 /// A place as it was typed.

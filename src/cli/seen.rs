@@ -1,7 +1,6 @@
 //! The file in which a machine remembers what it has accepted.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,9 +9,10 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::bundle::freshness::{MOST_BYTES, Memory, Problem};
 use crate::bundle::statement::Statement;
+use crate::cli::open::read_if_there;
 use crate::cli::output::write_mode;
 use crate::cli::places;
-use crate::error::{Failure, IoContext, Result};
+use crate::error::{Failure, Result};
 use crate::oci::Digest;
 use crate::ui::Ui;
 
@@ -105,16 +105,9 @@ fn usual_folder() -> PathBuf {
 }
 
 fn read(path: &Path) -> Result<Memory> {
-    let cannot = || format!("cannot read {}", path.display());
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
-        Err(error) => return Err(error).because(cannot()),
+    let Some(bytes) = read_if_there(path, MOST_BYTES)? else {
+        return Ok(Memory::default());
     };
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .because(cannot())?;
     Memory::parse(&bytes).map_err(|error| {
         Failure::input(error)
             .context(path.display())

@@ -1,8 +1,6 @@
 //! `standby sign`: more signatures over the same statement, by keys that may live
 //! anywhere.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,10 +13,10 @@ use crate::bundle::archive::Writer;
 use crate::bundle::parts::list_of;
 use crate::bundle::verify::{Bundle, Candidate, MOST_SIGNATURES, expected};
 use crate::cli::build::{failure, threads};
-use crate::cli::open::open_bundle;
+use crate::cli::open::{open_bundle, read_small};
 use crate::cli::output::{self, Output};
 use crate::cli::signer::{self, PassphraseArgs};
-use crate::error::{Failure, IoContext, Result};
+use crate::error::{Failure, Result};
 use crate::ui::Ui;
 
 /// Add a signature to a bundle, or take out what another program is to sign
@@ -173,12 +171,7 @@ impl What {
     fn attached(&self, statement: &[u8]) -> Result<Vec<(Vec<u8>, String)>> {
         let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
         let read = |path: &PathBuf| {
-            let cannot = format!("cannot read {}", path.display());
-            let mut bytes = Vec::new();
-            let file = File::open(path).because(&cannot)?;
-            file.take(most + 1)
-                .read_to_end(&mut bytes)
-                .because(&cannot)?;
+            let bytes = read_small(path, most)?;
             detached_packet(&bytes, statement).map_err(|error| {
                 let failure = Failure::input(error).context(path.display());
                 failure.hint("sign the bytes that 'standby sign BUNDLE --export FILE' writes")

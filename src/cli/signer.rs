@@ -1,6 +1,6 @@
 //! `--signer-key`: a secret key and the ways its passphrase may come.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -8,11 +8,14 @@ use std::time::SystemTime;
 use clap::Args;
 use standby_keys::{Passphrase, SignerKey};
 
+use crate::cli::open::read_small;
 use crate::error::{Failure, IoContext, Result};
 use crate::ui::Ui;
 
 /// Bytes a passphrase may have.
 const MOST: u64 = 4096;
+/// Bytes of a key file.
+const MOST_KEY: u64 = 4 << 20;
 
 /// The key to sign with.
 #[derive(Args, Debug)]
@@ -51,7 +54,7 @@ pub fn load(
     ui: &Ui,
 ) -> Result<SignerKey> {
     let path = file.display();
-    let bytes = fs::read(file).because(format!("cannot read {path}"))?;
+    let bytes = read_small(file, MOST_KEY)?;
     let named = |error: standby_keys::SignerError| Failure::input(error).context(&path);
     let mut key = SignerKey::load(&bytes, at).map_err(named)?;
     if key.needs_passphrase() {

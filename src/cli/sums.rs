@@ -1,10 +1,9 @@
 //! SHA256SUMS and its signature: what people without this program check, and a
 //! disk's link to its bundle.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::cli::open::open_file;
+use crate::cli::open::{self, open_file};
 use crate::cli::trust::{SignedBy, Trust};
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::{Blob, Digest};
@@ -31,14 +30,7 @@ impl Sums {
             let path = folder.join(name);
             let hint = "keep SHA256SUMS and SHA256SUMS.asc beside the disk, or name its bundle with --bundle";
             let file = open_file(&path).map_err(|failure| failure.hint(hint))?;
-            let mut text = Vec::new();
-            file.take(MOST_SUMS + 1)
-                .read_to_end(&mut text)
-                .because(path.display())?;
-            if text.len() as u64 > MOST_SUMS {
-                return Err(Failure::text(format!("{} is too large", path.display())));
-            }
-            Ok(text)
+            open::small(file, &path, MOST_SUMS)
         };
         let sums = small("SHA256SUMS")?;
         let signature = small("SHA256SUMS.asc")?;

@@ -10,6 +10,7 @@ use standby_keys::{Certificate, Signer, TrustFile, TrustPolicy, Verified};
 
 use crate::bundle::freshness::{Problem, TOLERANCE, rfc3339};
 use crate::bundle::statement::Statement;
+use crate::cli::open::read_small;
 use crate::cli::places;
 use crate::cli::seen::Seen;
 use crate::error::{Failure, IoContext, Result};
@@ -274,21 +275,10 @@ impl std::fmt::Display for SignedBy {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let cannot = || format!("cannot read {}", path.display());
-    let len = fs::metadata(path).because(cannot())?.len();
-    if len > MOST {
-        return Err(Failure::text(format!(
-            "{} is too large for a certificate",
-            path.display()
-        )));
-    }
-    fs::read(path).because(cannot())
-}
-
 fn single(path: &Path) -> Result<TrustPolicy> {
     let named = |e: anyhow::Error| Failure::input(e).context(path.display());
-    let certificates = Certificate::parse_all(&read(path)?).map_err(|e| named(e.into()))?;
+    let certificates =
+        Certificate::parse_all(&read_small(path, MOST)?).map_err(|e| named(e.into()))?;
     TrustPolicy::new(certificates, 1).map_err(|e| named(e.into()))
 }
 
@@ -309,7 +299,7 @@ fn folder(path: &Path, ui: &Ui) -> Result<TrustPolicy> {
             return Err(Failure::text(problem)
                 .hint("a trust folder holds certificates, revocations and policy.toml only"));
         }
-        let bytes = read(&path)?;
+        let bytes = read_small(&path, MOST)?;
         files.push(TrustFile { name, bytes });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));

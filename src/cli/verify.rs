@@ -81,7 +81,7 @@ impl VerifyArgs {
         }
         let accepted = self.whole(&self.file, accept(&self.file, &trust)?, ui)?;
         accepted.remember(&trust, ui)?;
-        report(&accepted, &trust, ui);
+        report(&accepted, None, &trust, ui);
         Ok(())
     }
 
@@ -122,11 +122,8 @@ impl VerifyArgs {
                     .map_err(|e| derive_failure(e, &folder))?;
                 compare(&disk, &wanted, &self.file, ui)?;
                 accepted.remember(trust, ui)?;
-                report(&accepted, trust, ui);
-                ui.line(format!(
-                    "disk           {} is the one of this bundle",
-                    self.file.display()
-                ));
+                let disk = (self.file.as_path(), "is the one of this bundle");
+                report(&accepted, Some(disk), trust, ui);
                 Ok(())
             }
             None => self.by_sums(trust, ui),
@@ -147,9 +144,8 @@ impl VerifyArgs {
             let accepted = accept_candidate(&path.display().to_string(), candidate, trust)?;
             let accepted = self.whole(&path, accepted, ui)?;
             accepted.remember(trust, ui)?;
-            report(&accepted, trust, ui);
-            let disk = self.file.display();
-            ui.line(format!("disk           {disk} was signed with this bundle"));
+            let disk = (self.file.as_path(), "was signed with this bundle");
+            report(&accepted, Some(disk), trust, ui);
             return Ok(());
         }
         if !trust.allows_any_age() {
@@ -282,7 +278,8 @@ fn warn_overridden(accepted: &Accepted, ui: &Ui) {
     }
 }
 
-fn report(accepted: &Accepted, trust: &Trust, ui: &Ui) {
+/// What is known of a bundle, and of a disk beside it what that is to the bundle.
+fn report(accepted: &Accepted, disk: Option<(&Path, &str)>, trust: &Trust, ui: &Ui) {
     let bundle = &accepted.bundle;
     let statement = &bundle.statement;
     let signers: Vec<SignedBy> = accepted
@@ -306,6 +303,7 @@ fn report(accepted: &Accepted, trust: &Trust, ui: &Ui) {
         .collect();
     ui.value(&json!({
         "verified": true,
+        "disk": disk.map(|(path, _)| path),
         "service": statement.service,
         "bundle_digest": bundle.digest,
         "signers": signers,
@@ -351,6 +349,7 @@ fn report(accepted: &Accepted, trust: &Trust, ui: &Ui) {
     }
     rows.push(("verified", format!("{}, every byte", bytes(bundle.size()))));
     rows.extend(would_fail.into_iter().map(|text| ("would fail", text)));
+    rows.extend(disk.map(|(path, what)| ("disk", format!("{} {what}", path.display()))));
     ui.table(&rows);
     warn_overridden(accepted, ui);
 }

@@ -97,6 +97,8 @@ fn a_disk_of_an_older_bundle() {
     let said = place.standby(&format!("{verify} --allow-rollback")).ok();
     let said = said.says(&["although it is a rollback"]);
     assert!(said.out.contains("was signed with this bundle"), "{said}");
+    let said = place.standby(&format!("--json {verify} --allow-rollback"));
+    assert_eq!(said.ok().json()["disk"], "old/tiny-1.0.0.raw");
     // Signed sums of several releases: another's bundle does not speak for it.
     place
         .shell(&format!(
