@@ -222,10 +222,37 @@ fn a_memory_that_was_meddled_with() {
         place.write("state/accepted.json", bad);
         refused(&place, CERT, 1, &["state/accepted.json", "hint: "]);
     }
-    // Without one to write to, a restore goes on.
+    // A place that cannot be looked into may hold a memory.
     std::fs::remove_dir_all(place.at("state")).unwrap();
     place.write("state", "a file");
     let verify = format!("verify {BUNDLE} --trust {CERT} --state state/none");
-    let said = place.standby(&verify);
-    assert!(said.code == Some(0) || said.code == Some(1), "{said}");
+    place
+        .standby(&verify)
+        .fails(1, &["state/none/accepted.json", "Not a directory"]);
+}
+
+/// A rescue system may have nowhere to write: a restore goes on, and says so.
+#[test]
+fn a_memory_that_cannot_be_written() {
+    let place = case();
+    let program = crate::cli::PROGRAM;
+    let full = format!(
+        "trap '' XFSZ; ulimit -f 0; {program} verify {BUNDLE} --trust {CERT} --state full"
+    );
+    let said = place.shell(&full).ok();
+    said.says(&["full/accepted.json", "cannot be remembered"]);
+    assert_eq!(place.listing("full"), Vec::<String>::new());
+    // One that is there stays whole.
+    crate::cli::copy(&first(), &place.at("first.oci.tar"));
+    place
+        .standby(&format!("verify first.oci.tar --trust {CERT} --state full"))
+        .ok();
+    let before = std::fs::read(place.at("full/accepted.json")).unwrap();
+    let said = place.shell(&full).ok();
+    said.says(&["cannot be remembered"]);
+    assert_eq!(
+        std::fs::read(place.at("full/accepted.json")).unwrap(),
+        before
+    );
+    assert_eq!(place.listing("full").len(), 1);
 }

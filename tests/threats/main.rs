@@ -12,6 +12,7 @@ mod forge;
 mod age;
 mod bombs;
 mod content;
+mod media;
 mod signatures;
 
 use std::fs;

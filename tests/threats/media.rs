@@ -1,0 +1,69 @@
+//! The medium itself: a disk or a bundle that was copied onto a device.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use crate::cli::{self, Place};
+use crate::{BUNDLE, CERT, built, case, refuses};
+
+/// A device over a file, taken away when it goes out of scope.
+struct Device<'a> {
+    place: &'a Place,
+    name: String,
+}
+
+impl<'a> Device<'a> {
+    /// With the bytes of a file, and as many more as a medium has.
+    fn with(place: &'a Place, file: &Path) -> Self {
+        cli::needs_root();
+        let medium = place.at("medium");
+        cli::copy(file, &medium);
+        let len = fs::metadata(&medium).unwrap().len();
+        let medium = File::options().write(true).open(&medium).unwrap();
+        medium.set_len(len + (4 << 20)).unwrap();
+        let said = place.run("losetup --find --show medium").ok();
+        let name = said.out.trim().to_owned();
+        Device { place, name }
+    }
+}
+
+impl Drop for Device<'_> {
+    fn drop(&mut self) {
+        self.place.run(&format!("losetup --detach {}", self.name));
+    }
+}
+
+#[test]
+fn a_disk_on_its_medium() {
+    let place = case();
+    let disk = built().at("out/tiny-1.0.0.raw");
+    let device = Device::with(&place, &disk);
+    let name = &device.name;
+    let verify = format!("verify {name} --bundle {BUNDLE} --trust {CERT}");
+    let said = place.standby(&verify).ok();
+    let said = said.says(&["ends before its medium", "4194304 bytes"]);
+    assert!(said.out.contains("is the one of this bundle"), "{said}");
+    // By itself it does not say whose it is.
+    let alone = format!("verify {name} --trust {CERT}");
+    refuses(&place, &alone, 1, &["SHA256SUMS", "--bundle"]);
+    // Nothing is written over a device, whatever was meant by --force.
+    let over = format!("disk {BUNDLE} --trust {CERT} -o {name} --force");
+    refuses(&place, &over, 1, &["is a device", "dd "]);
+    // A byte in the middle of the root file system.
+    let opened = File::options().read(true).write(true).open(name).unwrap();
+    let mut byte = [0];
+    let at = fs::metadata(&disk).unwrap().len() / 2;
+    opened.read_exact_at(&mut byte, at).unwrap();
+    opened.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    drop(opened);
+    refuses(&place, &verify, 3, &[&format!("byte {at} is not")]);
+}
+
+#[test]
+fn a_bundle_on_a_medium() {
+    let place = case();
+    let device = Device::with(&place, &place.at(BUNDLE));
+    let verify = format!("verify {} --trust {CERT}", device.name);
+    refuses(&place, &verify, 3, &["there are bytes after the end"]);
+}
