@@ -128,7 +128,7 @@ fn what_is_not_attached() {
     for (bytes, words) in [
         (&b""[..], "not a signature"),
         (b"hello", "not a signature"),
-        (&[0; 100_000], "not a signature"),
+        (&[0; 100_000], "more than 65536 bytes"),
     ] {
         place.write("x.sig", bytes);
         place.standby(&attach).fails(1, &["x.sig", words]);

@@ -16,6 +16,7 @@ use crate::bundle::parts::{self, Joined, Part, Parts};
 use crate::bundle::verify::VerifyError;
 use crate::cli::build::threads;
 use crate::cli::output::scratch;
+use crate::cli::verify::refused;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::archive::Archive;
 use crate::oci::image::Platform;
@@ -119,7 +120,7 @@ pub fn open_whole(path: &Path, file: Blob) -> Result<Opened> {
 }
 
 fn malformed(path: &Path, error: ArchiveError) -> Failure {
-    Failure::from(VerifyError::from(error)).context(path.display())
+    refused(Failure::from(VerifyError::from(error)), path.display())
 }
 
 /// A file that was split, or one that was not.

@@ -1,6 +1,7 @@
 //! `standby verify`: who made a bundle or a disk, how old it is, and that every
 //! byte of it is what was signed.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
 use std::num::NonZeroUsize;
@@ -247,7 +248,8 @@ fn judge_service(shown: &str, statement: &Statement, trust: &Trust) -> Result {
     )))
 }
 
-fn refused(failure: Failure, shown: &str) -> Failure {
+/// A failure at a bundle, with what to do about one that does not hold.
+pub fn refused(failure: Failure, shown: impl Display) -> Failure {
     let named = failure.context(shown);
     match named.kind {
         Kind::Untrusted => named.hint(REFUSED),

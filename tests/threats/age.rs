@@ -236,9 +236,8 @@ fn a_memory_that_was_meddled_with() {
 fn a_memory_that_cannot_be_written() {
     let place = case();
     let program = crate::cli::PROGRAM;
-    let full = format!(
-        "trap '' XFSZ; ulimit -f 0; {program} verify {BUNDLE} --trust {CERT} --state full"
-    );
+    let full =
+        format!("trap '' XFSZ; ulimit -f 0; {program} verify {BUNDLE} --trust {CERT} --state full");
     let said = place.shell(&full).ok();
     said.says(&["full/accepted.json", "cannot be remembered"]);
     assert_eq!(place.listing("full"), Vec::<String>::new());

@@ -65,5 +65,6 @@ fn a_bundle_on_a_medium() {
     let place = case();
     let device = Device::with(&place, &place.at(BUNDLE));
     let verify = format!("verify {} --trust {CERT}", device.name);
-    refuses(&place, &verify, 3, &["there are bytes after the end"]);
+    let words = ["there are bytes after the end", "hint: do not use it"];
+    refuses(&place, &verify, 3, &words);
 }
