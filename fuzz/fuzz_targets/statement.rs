@@ -29,7 +29,7 @@ fn run(data: &[u8]) {
         Some(TEN_THOUSAND_YEARS),
         Some(Duration::MAX),
     ] {
-        assert!(!would_fail(&statement, max, 2).is_empty());
+        assert!(!would_fail(&statement, max, 2, &[]).is_empty());
         for at in [SystemTime::UNIX_EPOCH, now, far] {
             let mut memory = Memory::default();
             let problems = memory.problems(&statement, max, at);

@@ -42,7 +42,23 @@ pub struct Memory {
 struct Accepted {
     sequence: u64,
     bundle: Digest,
+    /// When that bundle was made, RFC 3339: several may have one sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
     at: String,
+}
+
+impl Accepted {
+    /// Whether it is newer than a bundle with this statement.
+    fn is_newer_than(&self, statement: &Statement) -> bool {
+        let sequence = statement.service.sequence;
+        let made = self.created.as_deref().and_then(|text| time(text).ok());
+        let made_later = || match (made, time(&statement.created)) {
+            (Some(before), Ok(created)) => before > created,
+            _ => false,
+        };
+        self.sequence > sequence || self.sequence == sequence && made_later()
+    }
 }
 
 /// A person's decision against the rules.
@@ -50,8 +66,13 @@ struct Accepted {
 #[serde(deny_unknown_fields)]
 struct Override {
     at: String,
-    service: String,
-    bundle: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bundle: Option<Digest>,
+    /// Of a disk that was accepted without its bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disk: Option<Digest>,
     why: String,
 }
 
@@ -115,6 +136,26 @@ pub enum Problem {
         /// When that was, RFC 3339.
         at: String,
     },
+    /// One of the same sequence that was made later was accepted before.
+    #[error(
+        "it is a rollback: it was made on {found}, and a bundle of the same sequence made on {newest} was accepted on {at}"
+    )]
+    Replay {
+        /// When the bundle was made, RFC 3339.
+        found: String,
+        /// When the accepted one was.
+        newest: String,
+        /// When that was accepted, RFC 3339.
+        at: String,
+    },
+    /// Its signatures hold at the time that was named, and not at this one.
+    #[error("its signatures do not hold as of {now}: {because}")]
+    Signatures {
+        /// By clock and memory, RFC 3339.
+        now: String,
+        /// What the trust policy says.
+        because: String,
+    },
     /// A time in the statement is none.
     #[error("its statement's time '{0}' is not a time")]
     NoTime(String),
@@ -125,8 +166,8 @@ impl Problem {
     pub fn allowed_by(&self) -> Option<&'static str> {
         match self {
             Problem::Expired(_) | Problem::TooOld { .. } => Some("--allow-stale"),
-            Problem::Rollback { .. } => Some("--allow-rollback"),
-            Problem::Future { .. } | Problem::NoTime(_) => None,
+            Problem::Rollback { .. } | Problem::Replay { .. } => Some("--allow-rollback"),
+            Problem::Future { .. } | Problem::Signatures { .. } | Problem::NoTime(_) => None,
         }
     }
 }
@@ -164,7 +205,8 @@ impl Memory {
         let times = memory
             .latest
             .iter()
-            .chain(memory.services.values().map(|s| &s.at));
+            .chain(memory.services.values().map(|s| &s.at))
+            .chain(memory.services.values().flat_map(|s| &s.created));
         for text in times {
             humantime::parse_rfc3339(text).map_err(|_| MemoryError::Time(text.clone()))?;
         }
@@ -216,12 +258,20 @@ impl Memory {
         }
         let service = &statement.service;
         if let Some(before) = self.services.get(&service.name)
-            && before.sequence > service.sequence
+            && before.is_newer_than(statement)
         {
-            problems.push(Problem::Rollback {
-                found: service.sequence,
-                highest: before.sequence,
-                at: before.at.clone(),
+            let at = before.at.clone();
+            problems.push(match before.sequence > service.sequence {
+                true => Problem::Rollback {
+                    found: service.sequence,
+                    highest: before.sequence,
+                    at,
+                },
+                false => Problem::Replay {
+                    found: statement.created.clone(),
+                    newest: before.created.clone().unwrap_or_default(),
+                    at,
+                },
             });
         }
         problems
@@ -248,11 +298,12 @@ impl Memory {
         let newer = self
             .services
             .get(&service.name)
-            .is_none_or(|before| before.sequence <= service.sequence);
+            .is_none_or(|before| !before.is_newer_than(statement));
         if newer {
             let accepted = Accepted {
                 sequence: service.sequence,
                 bundle: *digest,
+                created: time(&statement.created).ok().map(rfc3339),
                 at: now.clone(),
             };
             self.services.insert(service.name.clone(), accepted);
@@ -260,18 +311,42 @@ impl Memory {
         for problem in overridden {
             self.overrides.push(Override {
                 at: now.clone(),
-                service: service.name.clone(),
-                bundle: *digest,
+                service: Some(service.name.clone()),
+                bundle: Some(*digest),
+                disk: None,
                 why: problem.to_string(),
             });
         }
+        self.forget();
+    }
+
+    /// Remembers a disk that was accepted without its bundle, by a person's decision.
+    pub fn accept_disk(&mut self, digest: &Digest, why: &str, at: SystemTime) {
+        self.latest = Some(rfc3339(self.reference(at)));
+        self.overrides.push(Override {
+            at: rfc3339(at),
+            service: None,
+            bundle: None,
+            disk: Some(*digest),
+            why: why.to_owned(),
+        });
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         let over = self.overrides.len().saturating_sub(MOST_OVERRIDES);
         self.overrides.drain(..over);
     }
 }
 
-/// What would have made an accepted bundle fail, in words.
-pub fn would_fail(statement: &Statement, max_age: Option<Duration>, threshold: u32) -> Vec<String> {
+/// What would have made an accepted bundle fail, in words. `keys` has when the key
+/// of each signature ends, if ever.
+pub fn would_fail(
+    statement: &Statement,
+    max_age: Option<Duration>,
+    threshold: u32,
+    keys: &[Option<SystemTime>],
+) -> Vec<String> {
     let mut reasons = vec![match threshold {
         1 => "without a signature by a trusted certificate".to_owned(),
         n => format!("with signatures by fewer than {n} trusted certificates"),
@@ -285,6 +360,7 @@ pub fn would_fail(statement: &Statement, max_age: Option<Duration>, threshold: u
         created
             .zip(max_age)
             .and_then(|(created, max)| created.checked_add(max)),
+        too_few(keys, threshold),
     ];
     if let Some(last) = last.into_iter().flatten().min() {
         reasons.push(format!("after {}", rfc3339(last)));
@@ -295,6 +371,14 @@ pub fn would_fail(statement: &Statement, max_age: Option<Duration>, threshold: u
         service.name, service.sequence
     ));
     reasons
+}
+
+/// When so many keys have ended that fewer than `threshold` are left.
+fn too_few(keys: &[Option<SystemTime>], threshold: u32) -> Option<SystemTime> {
+    let spare = keys.len().checked_sub(usize::try_from(threshold).ok()?)?;
+    let mut ends: Vec<SystemTime> = keys.iter().copied().flatten().collect();
+    ends.sort();
+    ends.get(spare).copied()
 }
 
 #[cfg(test)]
@@ -319,8 +403,40 @@ mod tests {
         assert_eq!(rfc3339(before), "1970-01-01T00:00:00Z");
         // A policy may accept an age of ten thousand years.
         let statement = statement("x", 1, at(LAST), None);
-        let reasons = would_fail(&statement, Some(Duration::from_secs(LAST)), 1);
+        let reasons = would_fail(&statement, Some(Duration::from_secs(LAST)), 1, &[]);
         assert!(reasons.contains(&"after 9999-12-31T23:59:59Z".to_owned()));
+    }
+
+    #[test]
+    fn keys_end_and_too_few_are_left() {
+        let keys = [Some(at(30)), None, Some(at(10)), Some(at(20))];
+        for (threshold, end) in [(1, None), (2, Some(30)), (3, Some(20)), (4, Some(10))] {
+            assert_eq!(too_few(&keys, threshold), end.map(at), "{threshold}");
+        }
+        assert_eq!(too_few(&[Some(at(5))], 1), Some(at(5)));
+        assert_eq!(too_few(&[None], 1), None);
+    }
+
+    #[test]
+    fn of_one_sequence_the_one_made_later_stays() {
+        let mut memory = Memory::default();
+        let made = |created| statement("x", 7, at(created), None);
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        memory.accept(&made(100), &digest("new"), &[], at(500));
+        let problems = memory.problems(&made(99), None, at(500));
+        let words: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            words,
+            [
+                "it is a rollback: it was made on 1970-01-01T00:01:39Z, and a bundle of the same sequence made on 1970-01-01T00:01:40Z was accepted on 1970-01-01T00:08:20Z"
+            ]
+        );
+        memory.accept(&made(99), &digest("old"), &problems, at(500));
+        assert_eq!(memory.twin(&made(99), &digest("old")), Some(&digest("new")));
+        assert_eq!(memory.overrides.len(), 1);
+        assert!(memory.problems(&made(101), None, at(500)).is_empty());
+        memory.accept(&made(101), &digest("newest"), &[], at(500));
+        assert_eq!(memory.twin(&made(101), &digest("newest")), None);
     }
 
     proptest! {

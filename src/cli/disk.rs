@@ -93,7 +93,7 @@ impl DiskArgs {
         .map_err(|error| derive_failure(error, folder).context(self.bundle.display()))?;
         drop(progress);
         convert(&raw, output.file(), self.format, workers).map_err(|e| failure(e, folder))?;
-        accepted.remember(&trust, ui)?;
+        accepted.remember(&self.bundle.display().to_string(), &trust, ui)?;
         output.commit()?;
         let disk = &accepted.bundle.statement.disk;
         ui.value(&json!({

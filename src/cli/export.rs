@@ -93,7 +93,7 @@ impl ExportArgs {
             let at = self.lookaside.join(folder(&image, &component.digest));
             written.push((role, name, add(&at, &message)?));
         }
-        accepted.remember(&trust, ui)?;
+        accepted.remember(&self.bundle.display().to_string(), &trust, ui)?;
         if key.signing_key() != key.certificate().fingerprint() {
             ui.note(
                 "the key signs with a subkey: containers/image of before 2023 accepts only a primary key's signatures",

@@ -90,7 +90,7 @@ impl FetchArgs {
         match trust {
             Some(trust) => {
                 let accepted = accept_candidate(&shown, candidate, &trust)?;
-                accepted.remember(&trust, ui)?;
+                accepted.remember(&shown, &trust, ui)?;
                 output.commit()?;
                 tell(&accepted, ui);
                 self.report(&accepted.bundle, Some(&accepted), &offer, fetched, ui);

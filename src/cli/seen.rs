@@ -1,25 +1,29 @@
 //! The file in which a machine remembers what it has accepted.
 
-use std::fs::{self, File};
+use std::fs::{DirBuilder, File};
+use std::io;
 use std::ops::Deref;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
-use crate::bundle::freshness::{MOST_BYTES, Memory, Problem};
-use crate::bundle::statement::Statement;
+use crate::bundle::freshness::{MOST_BYTES, Memory};
 use crate::cli::open::read_if_there;
 use crate::cli::output::write_mode;
 use crate::cli::places;
 use crate::error::{Failure, Result};
-use crate::oci::Digest;
 use crate::ui::Ui;
 
 /// Where root remembers.
 const SYSTEM: &str = "/var/lib/standby";
 /// The file in that folder.
 const NAME: &str = "accepted.json";
+/// How often, and how long each time, the folder is waited for.
+const WAITS: u32 = 100;
+const WAIT: Duration = Duration::from_millis(100);
 
 /// What was accepted before, as it was when the program started.
 #[derive(Debug)]
@@ -48,25 +52,13 @@ impl Seen {
         Ok(Seen { path, memory })
     }
 
-    /// Adds an accepted bundle to the file. That it cannot be written is said, not
-    /// an error: a rescue system may have nowhere to write, and must restore.
-    pub fn accept(
-        &self,
-        statement: &Statement,
-        digest: &Digest,
-        overridden: &[Problem],
-        at: SystemTime,
-        ui: &Ui,
-    ) -> Result {
+    /// Changes the memory as it is now: somebody else may have added to it. What
+    /// `change` refuses is refused. That it cannot be written is said, not an error:
+    /// a rescue system may have nowhere to write, and must restore.
+    pub fn update(&self, change: impl FnOnce(&mut Memory) -> Result, ui: &Ui) -> Result {
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        let written = fs::create_dir_all(folder)
-            .and_then(|()| File::open(folder))
-            .and_then(|folder| {
-                // Two at once would forget one of them.
-                flock(&folder, FlockOperation::LockExclusive)?;
-                Ok(folder)
-            });
-        let lock = match written {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        let lock = match made.and_then(|()| lock(folder)) {
             Ok(lock) => lock,
             Err(error) => {
                 self.unwritten(&error, ui);
@@ -74,7 +66,7 @@ impl Seen {
             }
         };
         let mut memory = read(&self.path)?;
-        memory.accept(statement, digest, overridden, at);
+        change(&mut memory)?;
         let bytes = memory.to_bytes().map_err(Failure::input)?;
         if let Err(failure) = write_mode(&self.path, &bytes, true, 0o600) {
             self.unwritten(&failure.error, ui);
@@ -85,10 +77,27 @@ impl Seen {
 
     fn unwritten(&self, error: &dyn std::fmt::Display, ui: &Ui) {
         ui.warn(format!(
-            "{}: that this bundle was accepted cannot be remembered: {error}",
+            "{}: what was accepted cannot be remembered: {error}",
             self.path.display()
         ));
     }
+}
+
+/// Holds a folder alone, since two at once would forget one of them. Whoever else
+/// holds it for long is not waited for.
+fn lock(folder: &Path) -> io::Result<File> {
+    let folder = File::open(folder)?;
+    for _ in 0..WAITS {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(WAIT),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let seconds = (WAIT * WAITS).as_secs();
+    Err(io::Error::other(format!(
+        "another program has held its folder for {seconds} seconds"
+    )))
 }
 
 /// `STANDBY_STATE`, else by the effective user: root's is the machine's.

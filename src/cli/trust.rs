@@ -1,6 +1,7 @@
 //! `--trust`: where the certificates are, and what they say of a bundle.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -8,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use standby_keys::{Certificate, Signer, TrustFile, TrustPolicy, Verified};
 
-use crate::bundle::freshness::{Problem, TOLERANCE, rfc3339};
+use crate::bundle::freshness::{Memory, Problem, TOLERANCE, rfc3339};
 use crate::bundle::statement::Statement;
 use crate::cli::open::read_small;
 use crate::cli::places;
@@ -146,14 +147,32 @@ impl WhomArgs {
             .or_else(|| places::folder("HOME").map(|home| home.join(".config")))
             .map(|config| config.join("standby/trust"));
         let places: Vec<PathBuf> = std::iter::once(PathBuf::from(SYSTEM)).chain(user).collect();
-        let found = places.iter().find(|place| place.is_dir()).cloned();
-        found.ok_or_else(|| {
-            let list: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        for place in &places {
+            // One that cannot be looked at may be the one that counts.
+            match fs::symlink_metadata(place) {
+                Ok(_) if place.is_dir() => return Ok(place.clone()),
+                Ok(_) => {
+                    let problem = format!("{}: it is not a folder", place.display());
+                    return Err(Failure::text(problem)
+                        .hint("mend it, or name whom to trust with --trust CERT|DIR"));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    let failure = Failure::input(error)
+                        .context(format!("cannot look at {}", place.display()));
+                    return Err(
+                        failure.hint("mend it, or name whom to trust with --trust CERT|DIR")
+                    );
+                }
+            }
+        }
+        let list: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        Err(
             Failure::text("no certificate to trust was given").hint(format!(
                 "name one with --trust CERT, or put it in {}",
                 list.join(" or ")
-            ))
-        })
+            )),
+        )
     }
 }
 
@@ -195,51 +214,95 @@ impl Trust {
     /// Whether a bundle is of the right age; what of it was overridden.
     pub fn fresh(&self, what: &str, statement: &Statement) -> Result<Vec<Problem>> {
         let mut problems = self.age(statement);
+        self.allow(what, &problems)?;
+        if self.by_another_clock() {
+            let by_clock = self.age_at(statement, self.now);
+            let more: Vec<_> = by_clock
+                .into_iter()
+                .filter(|problem| !problems.contains(problem))
+                .collect();
+            problems.extend(more);
+        }
+        Ok(problems)
+    }
+
+    /// A time was named, to use what holds by it.
+    fn by_another_clock(&self) -> bool {
+        self.at != self.now && !self.supposed
+    }
+
+    /// What the clock says of signatures that hold at the time that was named.
+    pub fn by_clock(&self, data: &[u8], signatures: &[Vec<u8>]) -> Option<Problem> {
+        if !self.by_another_clock() {
+            return None;
+        }
+        let untrusted = self.policy.verify(data, signatures, self.now).err()?;
+        Some(Problem::Signatures {
+            now: rfc3339(self.now),
+            because: untrusted.to_string(),
+        })
+    }
+
+    /// Whether what is wrong was allowed by option.
+    fn allow(&self, what: &str, problems: &[Problem]) -> Result {
         let refused = problems.iter().find(|problem| match problem.allowed_by() {
             Some("--allow-stale") => !self.allow_stale,
             Some("--allow-rollback") => !self.allow_rollback,
             _ => true,
         });
         let Some(refused) = refused else {
-            if self.at != self.now && !self.supposed {
-                let by_clock = self.age_at(statement, self.now);
-                let more: Vec<_> = by_clock
-                    .into_iter()
-                    .filter(|problem| !problems.contains(problem))
-                    .collect();
-                problems.extend(more);
-            }
-            return Ok(problems);
+            return Ok(());
         };
-        let hint = match refused.allowed_by() {
-            Some(option) => format!(
+        let hint = match (refused.allowed_by(), refused) {
+            (Some(option), _) => format!(
                 "look for a newer one; to start this one all the same, knowingly, add {option}"
             ),
-            None => "correct this machine's clock, or name the time with --at".to_owned(),
+            (None, Problem::NoTime(_)) => crate::cli::verify::REFUSED.to_owned(),
+            (None, _) => "correct this machine's clock, or name the time with --at".to_owned(),
         };
         let failure = Failure::untrusted(refused.clone());
         Err(failure.context(what.to_owned()).hint(hint))
     }
 
-    /// Remembers a bundle of which everything has held.
+    /// Another bundle of the same sequence that was accepted before.
+    pub fn twin(&self, statement: &Statement, digest: &Digest) -> Option<Digest> {
+        self.seen.twin(statement, digest).copied()
+    }
+
+    /// Remembers a bundle of which everything has held, unless a newer one was
+    /// accepted meanwhile.
     pub fn remember(
         &self,
+        what: &str,
         statement: &Statement,
         digest: &Digest,
         overridden: &[Problem],
         ui: &Ui,
     ) -> Result {
-        if let Some(twin) = self.seen.twin(statement, digest) {
-            ui.warn(format!(
-                "another bundle of sequence {} was accepted before: {twin}",
-                statement.service.sequence
-            ));
-        }
         if self.supposed {
             return Ok(());
         }
-        self.seen
-            .accept(statement, digest, overridden, self.now, ui)
+        let add = |memory: &mut Memory| {
+            let problems = memory.problems(statement, self.policy.max_age(), self.at);
+            self.allow(what, &problems)?;
+            let meanwhile = problems.into_iter().filter(|p| !overridden.contains(p));
+            let overridden: Vec<_> = overridden.iter().cloned().chain(meanwhile).collect();
+            memory.accept(statement, digest, &overridden, self.now);
+            Ok(())
+        };
+        self.seen.update(add, ui)
+    }
+
+    /// Remembers a disk that was accepted without its bundle.
+    pub fn remember_disk(&self, digest: &Digest, why: &str, ui: &Ui) -> Result {
+        if self.supposed {
+            return Ok(());
+        }
+        let add = |memory: &mut Memory| {
+            memory.accept_disk(digest, why, self.now);
+            Ok(())
+        };
+        self.seen.update(add, ui)
     }
 }
 

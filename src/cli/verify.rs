@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -24,11 +25,14 @@ use crate::cli::output::scratch;
 use crate::cli::sums::Sums;
 use crate::cli::trust::{SignedBy, Trust, TrustArgs};
 use crate::error::{Failure, IoContext, Kind, Result};
-use crate::oci::Blob;
+use crate::oci::{Blob, Digest};
 use crate::ui::{Ui, bytes};
 
 /// What to do with what does not hold.
 pub const REFUSED: &str = "do not use it; get the file again from where it was published";
+
+/// Signatures that do not count and are told one by one.
+const MOST_OTHER: usize = 5;
 
 /// Prove who made a bundle or disk, and that no byte of it was changed
 #[derive(Args, Debug)]
@@ -63,13 +67,15 @@ pub struct Accepted {
     pub at: SystemTime,
     /// What is wrong with its age, and was accepted knowingly.
     pub overridden: Vec<Problem>,
+    /// Another bundle of the same sequence that was accepted before.
+    pub twin: Option<Digest>,
 }
 
 impl Accepted {
     /// To be called once every byte has held.
-    pub fn remember(&self, trust: &Trust, ui: &Ui) -> Result {
-        let bundle = &self.bundle;
-        trust.remember(&bundle.statement, &bundle.digest, &self.overridden, ui)
+    pub fn remember(&self, shown: &str, trust: &Trust, ui: &Ui) -> Result {
+        let (bundle, over) = (&self.bundle, &self.overridden);
+        trust.remember(shown, &bundle.statement, &bundle.digest, over, ui)
     }
 }
 
@@ -81,7 +87,7 @@ impl VerifyArgs {
             return self.disk(&trust, ui);
         }
         let accepted = self.whole(&self.file, accept(&self.file, &trust)?, ui)?;
-        accepted.remember(&trust, ui)?;
+        accepted.remember(&self.file.display().to_string(), &trust, ui)?;
         report(&accepted, None, &trust, ui);
         Ok(())
     }
@@ -116,13 +122,14 @@ impl VerifyArgs {
                 let accepted = self.whole(bundle, accept(bundle, trust)?, ui)?;
                 let folder = std::env::temp_dir();
                 let disk = open_file(&self.file)?;
+                refuse_other_forms(&disk, &self.file)?;
                 let wanted = scratch(&folder).because("cannot make a temporary file")?;
                 let workers = threads(self.jobs);
                 let make = || scratch(&folder);
                 derive(&accepted.bundle, workers, &make, &|_| {}, Some(&wanted))
                     .map_err(|e| derive_failure(e, &folder))?;
                 compare(&disk, &wanted, &self.file, ui)?;
-                accepted.remember(trust, ui)?;
+                accepted.remember(&bundle.display().to_string(), trust, ui)?;
                 let disk = (self.file.as_path(), "is the one of this bundle");
                 report(&accepted, Some(disk), trust, ui);
                 Ok(())
@@ -141,10 +148,11 @@ impl VerifyArgs {
         if let Some(bundle) = sums.bundle_of(&name) {
             let (_, blob) = sums.check(bundle, ui)?;
             let path = folder.join(bundle);
-            let candidate = candidate(open_whole(&path, blob)?, &path.display().to_string())?;
-            let accepted = accept_candidate(&path.display().to_string(), candidate, trust)?;
+            let shown = path.display().to_string();
+            let candidate = candidate(open_whole(&path, blob)?, &shown)?;
+            let accepted = accept_candidate(&shown, candidate, trust)?;
             let accepted = self.whole(&path, accepted, ui)?;
-            accepted.remember(trust, ui)?;
+            accepted.remember(&shown, trust, ui)?;
             let disk = (self.file.as_path(), "was signed with this bundle");
             report(&accepted, Some(disk), trust, ui);
             return Ok(());
@@ -159,7 +167,9 @@ impl VerifyArgs {
                  this disk all the same, knowingly, add --allow-stale --allow-rollback",
             ));
         }
-        ui.warn("accepted although its service, age and sequence are not known");
+        let why = "its service, age and sequence are not known";
+        trust.remember_disk(&digest, why, ui)?;
+        ui.warn(format!("accepted although {why}"));
         let signers = &sums.signers;
         ui.value(&json!({
             "verified": true, "file": self.file, "digest": digest, "signers": signers,
@@ -185,8 +195,10 @@ pub fn accept(path: &Path, trust: &Trust) -> Result<Accepted> {
 /// The same of a bundle that is open.
 pub fn accept_candidate(shown: &str, candidate: Candidate, trust: &Trust) -> Result<Accepted> {
     let (bundle, verified) = signed_candidate(shown, candidate, trust)?;
-    let overridden = trust.fresh(shown, &bundle.statement)?;
+    let mut overridden = trust.fresh(shown, &bundle.statement)?;
+    overridden.extend(trust.by_clock(&bundle.statement_bytes, &bundle.signatures));
     Ok(Accepted {
+        twin: trust.twin(&bundle.statement, &bundle.digest),
         bundle,
         verified,
         at: trust.at,
@@ -272,8 +284,19 @@ pub fn tell(accepted: &Accepted, ui: &Ui) {
 }
 
 fn warn_overridden(accepted: &Accepted, ui: &Ui) {
-    for problem in &accepted.verified.other {
+    let other = &accepted.verified.other;
+    for problem in other.iter().take(MOST_OTHER) {
         ui.warn(format!("does not count: {problem}"));
+    }
+    if other.len() > MOST_OTHER {
+        let more = other.len() - MOST_OTHER;
+        ui.warn(format!("{more} more signatures do not count"));
+    }
+    if let Some(twin) = &accepted.twin {
+        ui.warn(format!(
+            "another bundle of sequence {} was accepted before: {twin}",
+            accepted.bundle.statement.service.sequence
+        ));
     }
     for problem in &accepted.overridden {
         ui.warn(format!("accepted although {problem}"));
@@ -297,7 +320,13 @@ fn report(accepted: &Accepted, disk: Option<(&Path, &str)>, trust: &Trust, ui: &
     let age = age_of(&statement.created);
     let snapshot_age = age_of(&statement.snapshot_taken);
     let threshold = accepted.verified.threshold;
-    let would_fail = would_fail(statement, trust.policy().max_age(), threshold);
+    let keys: Vec<_> = accepted
+        .verified
+        .signers
+        .iter()
+        .map(|s| s.expires)
+        .collect();
+    let would_fail = would_fail(statement, trust.policy().max_age(), threshold, &keys);
     let overridden: Vec<String> = accepted
         .overridden
         .iter()
@@ -316,6 +345,8 @@ fn report(accepted: &Accepted, disk: Option<(&Path, &str)>, trust: &Trust, ui: &
         "snapshot_taken": statement.snapshot_taken,
         "snapshot_age_seconds": snapshot_age.map(|age| age.as_secs()),
         "overridden": overridden,
+        "twin": accepted.twin,
+        "trust": trust.source,
         "would_fail": would_fail,
         "at": rfc3339(accepted.at),
         "root_hash": statement.disk.root_hash,
@@ -337,6 +368,7 @@ fn report(accepted: &Accepted, disk: Option<(&Path, &str)>, trust: &Trust, ui: &
             .iter()
             .map(|signer| ("signed by", signer.to_string())),
     );
+    rows.push(("trusted by", trust.source.display().to_string()));
     let ago = |time: &str, age: Option<Duration>| match age {
         Some(age) => format!("{time} ({} ago)", rough(age.as_secs())),
         None => time.to_owned(),
@@ -403,9 +435,27 @@ fn is_disk(path: &Path) -> Result<bool> {
             .any(|end| name.ends_with(end)))
 }
 
+/// Only bytes are compared: another form has to be made raw first.
+fn refuse_other_forms(disk: &File, path: &Path) -> Result {
+    let mut magic = [0; 4];
+    let read = disk.read_at(&mut magic, 0);
+    read.because(format!("cannot read {}", path.display()))?;
+    let (form, how) = match &magic {
+        b"QFI\xfb" => ("qcow2", "qemu-img convert -O raw"),
+        [0x28, 0xb5, 0x2f, 0xfd] => ("zstd", "zstd -d"),
+        _ => return Ok(()),
+    };
+    let problem = format!(
+        "{}: it is {form}, and raw disks are compared",
+        path.display()
+    );
+    Err(Failure::text(problem).hint(format!(
+        "unpack it with '{how}' first, or verify it by SHA256SUMS, without --bundle"
+    )))
+}
+
 /// Compares a disk with what it should be; a medium may be longer than the disk.
 fn compare(disk: &File, wanted: &File, path: &Path, ui: &Ui) -> Result {
-    use std::os::unix::fs::FileExt as _;
     let because = || format!("cannot read {}", path.display());
     let len = wanted.metadata().because(because())?.len();
     let (mut a, mut b) = (vec![0; 1 << 20], vec![0; 1 << 20]);

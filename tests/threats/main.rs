@@ -13,6 +13,7 @@ mod age;
 mod bombs;
 mod content;
 mod media;
+mod replay;
 mod signatures;
 
 use std::fs;

@@ -96,7 +96,7 @@ fn signed_by_an_unknown_key() {
 }
 
 /// A key valid in a time of its own; signs the bundle as of then.
-fn dated(
+pub fn dated(
     place: &Place,
     created: SystemTime,
     valid_for: Option<Duration>,
