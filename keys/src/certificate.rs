@@ -5,12 +5,14 @@ use std::time::SystemTime;
 
 use sequoia_openpgp as openpgp;
 
-use openpgp::Cert;
 use openpgp::cert::CertParser;
+use openpgp::packet::{Signature, Tag};
 use openpgp::serialize::SerializeInto;
+use openpgp::{Cert, Packet};
 
 use crate::fingerprint::Fingerprint;
 use crate::input::{self, InputError, MAX_CERTIFICATES, MAX_KEY_BYTES, tag};
+use crate::revocation::{self, MAX_REVOCATIONS, RevocationProblem};
 use crate::text::printable;
 use crate::validity::{self, KeyProblem, because};
 
@@ -62,6 +64,21 @@ pub enum CertificateError {
         /// The cap.
         limit: usize,
     },
+    /// Over the cap.
+    #[error("there are more than {limit} revocations in it")]
+    Revocations {
+        /// The cap.
+        limit: usize,
+    },
+    /// A key is revoked in it that is not in it: of whom, only a policy can say.
+    #[error("it holds a revocation by {issuer} of a key that is not in it")]
+    Stray {
+        /// As the revocation names it.
+        issuer: String,
+    },
+    /// The owner's own revocation, but it would have no effect.
+    #[error(transparent)]
+    Revocation(RevocationProblem),
     /// Could not be written.
     #[error("the certificate could not be encoded: {0}")]
     Encode(String),
@@ -78,17 +95,28 @@ impl Certificate {
     }
 
     /// Reads one or more certificates: binary, or armored in one or more blocks
-    /// with comments around them. Files with a secret key are refused.
+    /// with comments around them. Files with a secret key are refused. Revocations
+    /// in it count for each of its certificates, wherever they stand; that of a key
+    /// which is not in it is an error here, for none may be lost.
+    /// [`TrustPolicy::from_files`](crate::TrustPolicy::from_files) finds its owner
+    /// in other files.
     pub fn parse_all(bytes: &[u8]) -> Result<Vec<Self>, CertificateError> {
-        let bytes = input::decode(bytes, MAX_KEY_BYTES)?;
-        let certificates = parse_certs(&bytes)?;
-        for cert in &certificates {
-            if let Some(key) = cert.keys().secret().next() {
-                let fingerprint = Fingerprint::of(&key.key().fingerprint());
-                return Err(CertificateError::SecretKey { fingerprint });
+        let Contents {
+            mut certificates,
+            revocations,
+        } = Contents::read(bytes)?;
+        if certificates.is_empty() {
+            return Err(CertificateError::None);
+        }
+        for found in revocations {
+            let owner = revocation::apply(&found, certificates.iter_mut())
+                .map_err(CertificateError::Revocation)?;
+            if owner.is_none() && revocation::is_of_key(&found) {
+                let issuer = revocation::issuer(&found);
+                return Err(CertificateError::Stray { issuer });
             }
         }
-        Ok(certificates.into_iter().map(Certificate).collect())
+        Ok(certificates)
     }
 
     /// Of the primary key: what names the certificate.
@@ -158,15 +186,72 @@ impl fmt::Debug for Certificate {
     }
 }
 
+/// What a file of a trust folder holds: certificates, revocations or both.
+pub(crate) struct Contents {
+    pub certificates: Vec<Certificate>,
+    /// Every one in it, wherever it stands: Sequoia takes each for one of the
+    /// certificate before it, and lays it aside if it is another's.
+    pub revocations: Vec<Signature>,
+}
+
+impl Contents {
+    pub fn read(bytes: &[u8]) -> Result<Self, CertificateError> {
+        let bytes = input::decode(bytes, MAX_KEY_BYTES)?;
+        let mut revocations = Vec::new();
+        let mut packets = Vec::new();
+        for (frame, packet) in input::key_packets(&bytes)? {
+            let is_signature = frame.tag == tag::SIGNATURE;
+            match packet {
+                Packet::Signature(signature) if revocation::is_one(&signature) => {
+                    if revocations.len() == MAX_REVOCATIONS {
+                        let limit = MAX_REVOCATIONS;
+                        return Err(CertificateError::Revocations { limit });
+                    }
+                    revocations.push(signature.clone());
+                    // Before the first certificate it is of none that is read here.
+                    if !packets.is_empty() {
+                        packets.push(Packet::Signature(signature));
+                    }
+                }
+                // It might be a revocation.
+                Packet::Unknown(unknown) if is_signature => {
+                    return Err(CertificateError::Input(InputError::Damaged {
+                        offset: frame.start,
+                        detail: because(unknown.error()),
+                    }));
+                }
+                other => packets.push(other),
+            }
+        }
+        let certs = match packets.is_empty() && !revocations.is_empty() {
+            true => Vec::new(),
+            false => certs(packets)?,
+        };
+        for cert in &certs {
+            if let Some(key) = cert.keys().secret().next() {
+                let fingerprint = Fingerprint::of(&key.key().fingerprint());
+                return Err(CertificateError::SecretKey { fingerprint });
+            }
+        }
+        Ok(Contents {
+            certificates: certs.into_iter().map(Certificate).collect(),
+            revocations,
+        })
+    }
+}
+
 /// Certificates or keys from binary packets, with whatever secrets they hold.
 pub(crate) fn parse_certs(bytes: &[u8]) -> Result<Vec<Cert>, CertificateError> {
     let packets = input::key_packets(bytes)?;
-    if let Some((frame, _)) = packets.first()
-        && !matches!(frame.tag, tag::PUBLIC_KEY | tag::SECRET_KEY)
+    certs(packets.into_iter().map(|(_, packet)| packet).collect())
+}
+
+fn certs(packets: Vec<Packet>) -> Result<Vec<Cert>, CertificateError> {
+    if let Some(first) = packets.first()
+        && !matches!(first.tag(), Tag::PublicKey | Tag::SecretKey)
     {
         return Err(CertificateError::None);
     }
-    let packets: Vec<openpgp::Packet> = packets.into_iter().map(|(_, packet)| packet).collect();
     let mut certs = Vec::new();
     for cert in CertParser::from(packets) {
         if certs.len() == MAX_CERTIFICATES {

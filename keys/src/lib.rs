@@ -15,6 +15,7 @@ mod framing;
 mod generate;
 mod input;
 mod policy_file;
+mod revocation;
 mod secret;
 mod signature;
 mod signer;
@@ -29,11 +30,12 @@ pub use fingerprint::{Fingerprint, FingerprintError};
 pub use generate::{GenerateError, GenerateOptions, Generated, generate};
 pub use input::{FrameError, InputError, MAX_CERTIFICATES, MAX_KEY_BYTES};
 pub use policy_file::{PolicyFile, PolicyFileError};
+pub use revocation::RevocationProblem;
 pub use secret::{Passphrase, SecretBytes};
 pub use signature::{MAX_SIGNATURE_BYTES, SignatureError, detached_packet};
 pub use signer::{SignerError, SignerKey};
 pub use trust::{PolicyError, TrustPolicy};
-pub use trust_folder::{FolderError, TrustFile};
+pub use trust_folder::{FolderError, TrustFile, UnmatchedRevocation};
 pub use validity::{KeyProblem, Revocation};
 pub use verify::{
     CLOCK_TOLERANCE, Cause, MAX_SIGNATURES, SignatureProblem, Signer, Untrusted, Verified,

@@ -7,13 +7,13 @@ use sequoia_openpgp as openpgp;
 
 use openpgp::Packet;
 use openpgp::packet::Signature;
-use openpgp::types::SignatureType;
 
 use crate::certificate::Certificate;
 use crate::fingerprint::Fingerprint;
 use crate::framing;
 use crate::input::{self, InputError, MAX_KEY_BYTES, tag};
 use crate::policy_file::PolicyFile;
+use crate::revocation::{self, MAX_REVOCATIONS, RevocationProblem};
 use crate::validity::because;
 
 /// Who is trusted to sign. Certificates and revocations come from the operator,
@@ -58,6 +58,9 @@ pub enum PolicyError {
     /// Something else is in the file.
     #[error("it is not a revocation of a key")]
     NotARevocation,
+    /// The owner's own, but it would have no effect.
+    #[error(transparent)]
+    Ineffective(RevocationProblem),
     /// It revokes none of the certificates.
     #[error("the revocation is for {issuer}, which is not one of the certificates")]
     Unmatched {
@@ -119,36 +122,31 @@ impl TrustPolicy {
         })
     }
 
-    /// Takes in revocations of certificates or of subkeys, binary or armored, as
-    /// `gpg --gen-revoke` and [`crate::generate`] make them. Returns the
+    /// Takes in revocations of certificates, subkeys or user IDs, binary or armored,
+    /// as `gpg --gen-revoke` and [`crate::generate`] make them. Returns the
     /// certificates concerned. One that matches none of ours is an error, and
     /// then nothing has changed; it is for the caller to say whether it matters.
     pub fn revoke(&mut self, bytes: &[u8]) -> Result<Vec<Fingerprint>, PolicyError> {
-        let mut changed = self.certificates.clone();
+        let mut changed = self.clone();
         let mut concerned = Vec::new();
-        for revocation in revocations(bytes)? {
-            let owner = changed.values_mut().find(|cert| revokes(&revocation, cert));
-            let Some(certificate) = owner else {
-                let issuer = revocation
-                    .get_issuers()
-                    .first()
-                    .map_or_else(|| "an unnamed key".to_owned(), ToString::to_string);
+        for found in revocations(bytes)? {
+            let Some(fingerprint) = changed.apply(&found)? else {
+                let issuer = revocation::issuer(&found);
                 return Err(PolicyError::Unmatched { issuer });
             };
-            let fingerprint = certificate.fingerprint();
-            let (cert, _) = certificate
-                .0
-                .clone()
-                .insert_packets(revocation)
-                .map_err(|error| PolicyError::Merge {
-                    fingerprint: fingerprint.clone(),
-                    detail: because(&error),
-                })?;
-            *certificate = Certificate(cert);
             concerned.push(fingerprint);
         }
-        self.certificates = changed;
+        *self = changed;
         Ok(concerned)
+    }
+
+    /// Takes in one revocation; whose it is, if it is of one of ours.
+    pub(crate) fn apply(
+        &mut self,
+        revocation: &Signature,
+    ) -> Result<Option<Fingerprint>, PolicyError> {
+        revocation::apply(revocation, self.certificates.values_mut())
+            .map_err(PolicyError::Ineffective)
     }
 
     /// Every trusted certificate once, by fingerprint.
@@ -187,10 +185,9 @@ fn merge(known: Certificate, other: Certificate) -> Result<Certificate, PolicyEr
 }
 
 /// The revocation signatures of a file that holds nothing else.
-pub(crate) fn revocations(bytes: &[u8]) -> Result<Vec<Signature>, PolicyError> {
-    const LIMIT: usize = 256;
+fn revocations(bytes: &[u8]) -> Result<Vec<Signature>, PolicyError> {
     let bytes = input::decode(bytes, MAX_KEY_BYTES).map_err(PolicyError::Revocation)?;
-    let frames = framing::frames(&bytes, LIMIT)
+    let frames = framing::frames(&bytes, MAX_REVOCATIONS)
         .map_err(|error| PolicyError::Revocation(InputError::Framing(error)))?;
     let mut found = Vec::new();
     for frame in frames {
@@ -198,14 +195,7 @@ pub(crate) fn revocations(bytes: &[u8]) -> Result<Vec<Signature>, PolicyError> {
             return Err(PolicyError::NotARevocation);
         }
         match input::packet(&bytes, frame).map_err(PolicyError::Revocation)? {
-            Packet::Signature(signature)
-                if matches!(
-                    signature.typ(),
-                    SignatureType::KeyRevocation | SignatureType::SubkeyRevocation
-                ) =>
-            {
-                found.push(signature);
-            }
+            Packet::Signature(signature) if revocation::is_one(&signature) => found.push(signature),
             _ => return Err(PolicyError::NotARevocation),
         }
     }
@@ -213,21 +203,4 @@ pub(crate) fn revocations(bytes: &[u8]) -> Result<Vec<Signature>, PolicyError> {
         return Err(PolicyError::NotARevocation);
     }
     Ok(found)
-}
-
-/// Whether the certificate's owner made it for the certificate or one of its
-/// subkeys: by cryptography, not by the issuer that it names.
-fn revokes(revocation: &Signature, certificate: &Certificate) -> bool {
-    let cert = &certificate.0;
-    let primary = cert.primary_key().key();
-    match revocation.typ() {
-        SignatureType::KeyRevocation => revocation
-            .verify_primary_key_revocation(primary, primary)
-            .is_ok(),
-        _ => cert.keys().subkeys().any(|subkey| {
-            revocation
-                .verify_subkey_revocation(primary, primary, subkey.key())
-                .is_ok()
-        }),
-    }
 }

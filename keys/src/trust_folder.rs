@@ -1,9 +1,14 @@
 //! A trust folder's files, made into a policy.
 
-use crate::certificate::{Certificate, CertificateError};
+use std::collections::BTreeSet;
+
+use sequoia_openpgp::packet::Signature;
+
+use crate::certificate::{CertificateError, Contents};
 use crate::framing;
 use crate::input::{self, MAX_KEY_BYTES, tag};
 use crate::policy_file::{PolicyFile, PolicyFileError};
+use crate::revocation;
 use crate::trust::{PolicyError, TrustPolicy};
 
 /// A file of the folder: its name without the folder, and its content.
@@ -13,6 +18,16 @@ pub struct TrustFile {
     pub name: String,
     /// All of its bytes.
     pub bytes: Vec<u8>,
+}
+
+/// A revocation that matches no certificate of the policy. Nothing is
+/// withdrawn by it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnmatchedRevocation {
+    /// The file that it is in.
+    pub name: String,
+    /// The key that made it, as it names it.
+    pub issuer: String,
 }
 
 /// Why the folder makes no policy.
@@ -65,12 +80,13 @@ impl TrustPolicy {
     }
 
     /// A policy from the files of a trust folder: `policy.toml` (may be absent),
-    /// certificates and revocations, told apart by their content. Hidden files
-    /// and README are left out. Also returns the names of revocations that match
-    /// no certificate here; they do no harm.
+    /// certificates and revocations, told apart by their content. Each revocation
+    /// counts for all certificates, whatever file it is in and wherever it stands
+    /// there. Hidden files and README are left out. Also returns the revocations
+    /// that match no certificate here.
     pub fn from_files(
         files: impl IntoIterator<Item = TrustFile>,
-    ) -> Result<(Self, Vec<String>), FolderError> {
+    ) -> Result<(Self, Vec<UnmatchedRevocation>), FolderError> {
         let mut certificates = Vec::new();
         let mut revocations = Vec::new();
         let mut policy_file = PolicyFile::default();
@@ -82,25 +98,63 @@ impl TrustPolicy {
                     policy_file = PolicyFile::parse(&bytes)
                         .map_err(|error| FolderError::File { name, error })?;
                 }
-                Kind::OpenPgp if starts_with_signature(&bytes) => revocations.push((name, bytes)),
-                Kind::OpenPgp => match Certificate::parse_all(&bytes) {
-                    Ok(found) => certificates.extend(found),
-                    Err(error) => return Err(FolderError::Certificate { name, error }),
-                },
+                Kind::OpenPgp => {
+                    let found = contents(&name, &bytes)?;
+                    certificates.extend(found.certificates);
+                    revocations.push((name, found.revocations));
+                }
             }
         }
-        let mut policy = TrustPolicy::with_file(certificates, policy_file)?;
-        let mut unmatched = Vec::new();
-        for (name, bytes) in revocations {
-            match policy.revoke(&bytes) {
-                Ok(_) => {}
-                Err(PolicyError::Unmatched { .. }) => unmatched.push(name),
-                Err(error) => return Err(FolderError::Revocation { name, error }),
-            }
-        }
-        unmatched.sort();
-        Ok((policy, unmatched))
+        let policy = TrustPolicy::with_file(certificates, policy_file)?;
+        policy.without_revoked(revocations)
     }
+
+    /// A policy from one file of certificates, any of which is enough; as
+    /// [`from_files`](Self::from_files) in all else, whatever its name.
+    pub fn from_file(
+        TrustFile { name, bytes }: TrustFile,
+    ) -> Result<(Self, Vec<UnmatchedRevocation>), FolderError> {
+        let found = contents(&name, &bytes)?;
+        if found.certificates.is_empty() {
+            let error = CertificateError::None;
+            return Err(FolderError::Certificate { name, error });
+        }
+        TrustPolicy::new(found.certificates, 1)?.without_revoked([(name, found.revocations)])
+    }
+
+    /// Takes in the revocations of each file; returns those that match nothing.
+    fn without_revoked(
+        mut self,
+        files: impl IntoIterator<Item = (String, Vec<Signature>)>,
+    ) -> Result<(Self, Vec<UnmatchedRevocation>), FolderError> {
+        let mut unmatched = BTreeSet::new();
+        for (name, revocations) in files {
+            for found in revocations {
+                match self.apply(&found) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => {
+                        unmatched.insert(UnmatchedRevocation {
+                            name: name.clone(),
+                            issuer: revocation::issuer(&found),
+                        });
+                    }
+                    Err(error) => return Err(FolderError::Revocation { name, error }),
+                }
+            }
+        }
+        Ok((self, unmatched.into_iter().collect()))
+    }
+}
+
+fn contents(name: &str, bytes: &[u8]) -> Result<Contents, FolderError> {
+    let name = name.to_owned();
+    Contents::read(bytes).map_err(|error| match error {
+        CertificateError::None if starts_with_signature(bytes) => FolderError::Revocation {
+            name,
+            error: PolicyError::NotARevocation,
+        },
+        error => FolderError::Certificate { name, error },
+    })
 }
 
 enum Kind {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use serde::Serialize;
-use standby_keys::{Certificate, Signer, TrustFile, TrustPolicy, Verified};
+use standby_keys::{FolderError, Signer, TrustFile, TrustPolicy, UnmatchedRevocation, Verified};
 
 use crate::bundle::freshness::{Memory, Problem, TOLERANCE, rfc3339};
 use crate::bundle::statement::Statement;
@@ -110,7 +110,7 @@ impl WhomArgs {
         let policy = if source.is_dir() {
             folder(&source, ui)?
         } else {
-            single(&source)?
+            single(&source, ui)?
         };
         let seen = Seen::open(self.state.as_deref())?;
         let clock = SystemTime::now();
@@ -338,11 +338,18 @@ impl std::fmt::Display for SignedBy {
     }
 }
 
-fn single(path: &Path) -> Result<TrustPolicy> {
-    let named = |e: anyhow::Error| Failure::input(e).context(path.display());
-    let certificates =
-        Certificate::parse_all(&read_small(path, MOST)?).map_err(|e| named(e.into()))?;
-    TrustPolicy::new(certificates, 1).map_err(|e| named(e.into()))
+fn single(path: &Path, ui: &Ui) -> Result<TrustPolicy> {
+    let file = TrustFile {
+        name: path.display().to_string(),
+        bytes: read_small(path, MOST)?,
+    };
+    let (policy, unmatched) = TrustPolicy::from_file(file).map_err(|error| match error {
+        // All others name the file.
+        FolderError::Policy(_) => Failure::input(error).context(path.display()),
+        _ => Failure::input(error),
+    })?;
+    warn_unmatched(Path::new(""), &unmatched, ui);
+    Ok(policy)
 }
 
 fn folder(path: &Path, ui: &Ui) -> Result<TrustPolicy> {
@@ -368,11 +375,15 @@ fn folder(path: &Path, ui: &Ui) -> Result<TrustPolicy> {
     files.sort_by(|a, b| a.name.cmp(&b.name));
     let (policy, unmatched) = TrustPolicy::from_files(files)
         .map_err(|error| Failure::input(error).context(path.display()))?;
-    for name in unmatched {
+    warn_unmatched(path, &unmatched, ui);
+    Ok(policy)
+}
+
+fn warn_unmatched(folder: &Path, unmatched: &[UnmatchedRevocation], ui: &Ui) {
+    for UnmatchedRevocation { name, issuer } in unmatched {
         ui.warn(format!(
-            "{}: it revokes none of the certificates there",
-            path.join(name).display()
+            "{}: a revocation by {issuer} in it is of none of the certificates to trust",
+            folder.join(name).display()
         ));
     }
-    Ok(policy)
 }

@@ -145,6 +145,31 @@ fn signed_by_a_revoked_key() {
 }
 
 #[test]
+fn signed_by_a_key_revoked_beside_another_certificate() {
+    let place = case();
+    place
+        .shell(
+            "cd keys; mkdir ../one ../two
+            good=signer.cert.pgp other=second.cert.pgp revocation=signer.revocation.pgp
+            cat $good $other $revocation | tee ../all.pgp >../one/all.pgp
+            cat $revocation $other $good >../first.pgp
+            cp $good ../two/a.pgp; cat $other $revocation >../two/b.pgp
+            cat $good second.revocation.pgp >../none.pgp",
+        )
+        .ok();
+    for trust in ["all.pgp", "first.pgp", "one", "two"] {
+        refused(&place, trust, 3, &["which is revoked"]);
+    }
+    // Of a certificate that is not there: nothing is withdrawn, and it is said.
+    let said = place.standby(&format!("verify {BUNDLE} --trust none.pgp"));
+    said.ok().says(&["warning: none.pgp: ", "is of none of"]);
+    let said = place.standby(&format!(
+        "verify {BUNDLE} --trust keys/signer.revocation.pgp"
+    ));
+    said.fails(1, &["signer.revocation.pgp: there is no certificate in it"]);
+}
+
+#[test]
 fn signed_by_a_key_that_is_not_for_signing() {
     let place = case();
     let forge = Forge::read(&place);
