@@ -124,20 +124,25 @@ impl TrustPolicy {
 
     /// Takes in revocations of certificates, subkeys or user IDs, binary or armored,
     /// as `gpg --gen-revoke` and [`crate::generate`] make them. Returns the
-    /// certificates concerned. One that matches none of ours is an error, and
-    /// then nothing has changed; it is for the caller to say whether it matters.
+    /// certificates concerned. Each is judged on its own: if one of them matches none
+    /// of ours, that is the error, and the others have been taken in all the same; it
+    /// is for the caller to say whether it matters. After any other error nothing has
+    /// changed.
     pub fn revoke(&mut self, bytes: &[u8]) -> Result<Vec<Fingerprint>, PolicyError> {
         let mut changed = self.clone();
         let mut concerned = Vec::new();
+        let mut unmatched = None;
         for found in revocations(bytes)? {
-            let Some(fingerprint) = changed.apply(&found)? else {
-                let issuer = revocation::issuer(&found);
-                return Err(PolicyError::Unmatched { issuer });
-            };
-            concerned.push(fingerprint);
+            match changed.apply(&found)? {
+                Some(fingerprint) => concerned.push(fingerprint),
+                None => unmatched = unmatched.or(Some(revocation::issuer(&found))),
+            }
         }
         *self = changed;
-        Ok(concerned)
+        match unmatched {
+            None => Ok(concerned),
+            Some(issuer) => Err(PolicyError::Unmatched { issuer }),
+        }
     }
 
     /// Takes in one revocation; whose it is, if it is of one of ours.

@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use standby_keys::{
-    Certificate, CertificateError, FolderError, Generated, TrustFile, TrustPolicy,
+    Certificate, CertificateError, FolderError, Generated, PolicyError, TrustFile, TrustPolicy,
     UnmatchedRevocation,
 };
 
@@ -224,4 +224,41 @@ fn more_revocations_than_are_read() {
     let error = TrustPolicy::from_file(file("a.pgp", &many.concat())).expect_err("too many");
     let said = "a.pgp: there are more than 256 revocations in it";
     assert_eq!(error.to_string(), said);
+}
+
+#[test]
+fn a_revocation_beside_one_of_another_key() {
+    let (good, evil) = two();
+    let strange = our_key("strange", 10, None);
+    let (ours, theirs) = (&good.revocation[..], &strange.revocation[..]);
+    let issuer = strange.fingerprint.to_string();
+    for several in [
+        [theirs, ours].concat(),
+        [ours, theirs].concat(),
+        [theirs, ours, theirs].concat(),
+    ] {
+        let files = [
+            file("good.pgp", &good.certificate),
+            file("evil.pgp", &evil.certificate),
+            file("revs.rev", &several),
+        ];
+        let (policy, unmatched) = TrustPolicy::from_files(files).expect("a policy");
+        let told = UnmatchedRevocation {
+            name: "revs.rev".into(),
+            issuer: issuer.clone(),
+        };
+        assert_eq!(unmatched, [told]);
+        let mut alone = trust([certificate(&good), certificate(&evil)], 1);
+        let error = PolicyError::Unmatched {
+            issuer: issuer.clone(),
+        };
+        assert_eq!(alone.revoke(&several), Err(error));
+        for policy in [policy, alone] {
+            let line = refusal(policy.verify(DATA, &[sign(&good, now())], now()));
+            assert!(line.contains("which is revoked"), "{line}");
+            policy
+                .verify(DATA, &[sign(&evil, now())], now())
+                .expect("the other still counts");
+        }
+    }
 }

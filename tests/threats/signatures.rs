@@ -170,6 +170,18 @@ fn signed_by_a_key_revoked_beside_another_certificate() {
 }
 
 #[test]
+fn signed_by_a_key_revoked_beside_one_of_another() {
+    let place = case();
+    let folder = trust(&place, &["signer"], "");
+    place
+        .shell("cat keys/{second,signer,second}.revocation.pgp >trust/revs.rev")
+        .ok();
+    // Only the other's are said to be of nobody.
+    let words = ["which is revoked", "warning: trust/revs.rev: "];
+    refused(&place, folder, 3, &words);
+}
+
+#[test]
 fn signed_by_a_key_that_is_not_for_signing() {
     let place = case();
     let forge = Forge::read(&place);
