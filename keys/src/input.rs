@@ -98,19 +98,25 @@ pub(crate) fn decode(bytes: &[u8], limit: usize) -> Result<Vec<u8>, InputError> 
     Ok(out)
 }
 
-/// The binary form of exactly one armored block, with nothing but white space
-/// around it, or of binary bytes.
-pub(crate) fn decode_single(bytes: &[u8], limit: usize) -> Result<Vec<u8>, InputError> {
+/// The binary form of one to `most` armored blocks, with nothing but white space
+/// around them, or of binary bytes.
+pub(crate) fn decode_alone(bytes: &[u8], limit: usize, most: usize) -> Result<Vec<u8>, InputError> {
     let out = decode(bytes, limit)?;
     if bytes.first().is_some_and(|first| first & 0x80 == 0) {
         let blocks = blocks(bytes)?;
         let offset = blocks.first().map_or(0, |block| block.start);
-        let alone = blocks.len() == 1
-            && blocks
-                .iter()
-                .all(|block| blank(bytes.get(..block.start)) && blank(bytes.get(block.end..)));
+        let starts = blocks.iter().map(|block| block.start);
+        let ends = blocks.iter().map(|block| block.end);
+        let mut between = std::iter::once(0)
+            .chain(ends)
+            .zip(starts.chain(std::iter::once(bytes.len())));
+        let alone =
+            blocks.len() <= most && between.all(|(end, start)| blank(bytes.get(end..start)));
         if !alone {
-            let detail = "there is something besides one armored block".to_owned();
+            let detail = match most {
+                1 => "there is something besides one armored block".to_owned(),
+                _ => format!("there is something besides at most {most} armored blocks"),
+            };
             return Err(InputError::Armor { offset, detail });
         }
     }

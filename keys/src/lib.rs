@@ -32,7 +32,7 @@ pub use input::{FrameError, InputError, MAX_CERTIFICATES, MAX_KEY_BYTES};
 pub use policy_file::{PolicyFile, PolicyFileError};
 pub use revocation::RevocationProblem;
 pub use secret::{Passphrase, SecretBytes};
-pub use signature::{MAX_SIGNATURE_BYTES, SignatureError, detached_packet};
+pub use signature::{MAX_SIGNATURE_BYTES, SignatureError, detached_packet, detached_packets};
 pub use signer::{SignerError, SignerKey};
 pub use trust::{PolicyError, TrustPolicy};
 pub use trust_folder::{FolderError, TrustFile, UnmatchedRevocation};

@@ -12,6 +12,7 @@ use openpgp::types::{HashAlgorithm, SignatureType};
 
 use crate::framing;
 use crate::input::{self, InputError, tag};
+use crate::verify::MAX_SIGNATURES;
 
 /// Bytes of a signature file, armored or not; 64 KiB.
 pub const MAX_SIGNATURE_BYTES: usize = 64 << 10;
@@ -133,13 +134,33 @@ pub fn detached_packet(bytes: &[u8], data: &[u8]) -> Result<(Vec<u8>, String), S
         return Err(SignatureError::OtherData);
     }
     let issuer = detached.issuer();
-    let packet = input::decode_single(bytes, MAX_SIGNATURE_BYTES).map_err(SignatureError::Input)?;
+    let packet =
+        input::decode_alone(bytes, MAX_SIGNATURE_BYTES, 1).map_err(SignatureError::Input)?;
     Ok((packet.to_vec(), issuer))
+}
+
+/// The signatures of a file with one or more of them, as `gpg -u A -u B --detach-sign`
+/// writes it: binary, or armored in one or more blocks. Each of its packets is for
+/// [`TrustPolicy::verify`](crate::TrustPolicy::verify) to judge.
+///
+/// # Errors
+/// If there is anything besides 1 to [`MAX_SIGNATURES`] signatures.
+pub fn detached_packets(bytes: &[u8]) -> Result<Vec<Vec<u8>>, SignatureError> {
+    let bytes = input::decode_alone(bytes, MAX_SIGNATURE_BYTES, MAX_SIGNATURES)
+        .map_err(SignatureError::Input)?;
+    let frames = framing::frames(&bytes, MAX_SIGNATURES)
+        .map_err(|error| SignatureError::Input(InputError::Framing(error)))?;
+    let packet = |frame: framing::Frame| match bytes.get(frame.start..frame.end) {
+        Some(packet) if frame.tag == tag::SIGNATURE => Ok(packet.to_vec()),
+        _ => Err(SignatureError::Tag(frame.tag)),
+    };
+    frames.into_iter().map(packet).collect()
 }
 
 /// Exactly one signature packet of any type.
 pub(crate) fn single(bytes: &[u8]) -> Result<Signature, SignatureError> {
-    let bytes = input::decode_single(bytes, MAX_SIGNATURE_BYTES).map_err(SignatureError::Input)?;
+    let bytes =
+        input::decode_alone(bytes, MAX_SIGNATURE_BYTES, 1).map_err(SignatureError::Input)?;
     let frame = framing::first(&bytes)
         .map_err(|error| SignatureError::Input(InputError::Framing(error)))?;
     if frame.tag != tag::SIGNATURE {

@@ -7,7 +7,8 @@ mod common;
 use common::*;
 use proptest::prelude::*;
 use standby_keys::{
-    Cause, Certificate, MAX_SIGNATURE_BYTES, PolicyFile, SignatureError, SignerKey, TrustPolicy,
+    Cause, Certificate, MAX_SIGNATURE_BYTES, MAX_SIGNATURES, PolicyFile, SignatureError, SignerKey,
+    TrustPolicy, detached_packets,
 };
 
 /// Why one signature does not count for a policy of one certificate.
@@ -176,6 +177,52 @@ fn too_large() {
     assert!(error.to_string().contains("the limit is 65536"), "{error}");
 }
 
+#[test]
+fn several_signatures_in_one_file() {
+    let gpg = Gpg::new();
+    for name in ["a", "b"] {
+        gpg.generate(name, "ed25519", "sign", "1y");
+    }
+    let policy = trust(["a", "b"].map(|name| gpg.certificate(name)), 2);
+    let binary = gpg.sign("a", DATA, &["-u", "b"]);
+    let armored = gpg.sign("a", DATA, &["-u", "b", "--armor"]);
+    let blocks = ["a", "b"].map(|name| gpg.sign(name, DATA, &["--armor"]));
+    for file in [&binary, &armored, &blocks.join(&b"\n"[..])] {
+        let signatures = detached_packets(file).expect("two");
+        assert_eq!(signatures.len(), 2);
+        policy.verify(DATA, &signatures, now()).expect("both");
+        refusal(policy.verify(DATA, &signatures[1..], now()));
+        refusal(policy.verify(DATA, &[file], now()));
+    }
+    let one = gpg.sign("a", DATA, &[]);
+    assert_eq!(detached_packets(&one), Ok(vec![one.clone()]));
+    let most = one.repeat(MAX_SIGNATURES);
+    assert_eq!(
+        detached_packets(&most).map(|all| all.len()),
+        Ok(MAX_SIGNATURES)
+    );
+    // Anything else in it, and more or larger than is read.
+    let refuse = |parts: &[&[u8]], said: &str| {
+        let error = detached_packets(&parts.concat()).expect_err("refused");
+        assert!(error.to_string().contains(said), "{error}");
+    };
+    refuse(&[], "it is empty");
+    refuse(&[&most, &one], "more than 64 packets");
+    refuse(&[&one, b"\n"], "starts no OpenPGP packet");
+    refuse(&[&one, &armored], "starts no OpenPGP packet");
+    refuse(&[&one[..one.len() - 1]], "is cut off");
+    refuse(&[&one, &gpg.run(&["--export", "a"])], "is of type 6");
+    refuse(&[&armored, b"x"], "something besides");
+    refuse(&[&blocks[0], b"x\n", &blocks[1]], "something besides");
+    refuse(&[&blocks[0], &one], "something besides");
+    refuse(
+        &[&blocks[0].repeat(MAX_SIGNATURES + 1)],
+        "something besides",
+    );
+    let large = vec![b'\n'; MAX_SIGNATURE_BYTES];
+    refuse(&[&blocks[0], &large], "the limit is 65536");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -226,6 +273,9 @@ fn everything(bytes: &[u8]) {
     static POLICY: std::sync::LazyLock<TrustPolicy> =
         std::sync::LazyLock::new(|| trust([certificate(&our_key("a", 10, None))], 1));
     refusal(POLICY.verify(DATA, &[bytes], now()));
+    if let Ok(signatures) = detached_packets(bytes) {
+        refusal(POLICY.verify(DATA, &signatures, now()));
+    }
     let _ = POLICY.clone().revoke(bytes);
     let _ = PolicyFile::parse(bytes);
     for certificate in Certificate::parse_all(bytes).unwrap_or_default() {

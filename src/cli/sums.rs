@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use standby_keys::detached_packets;
+
 use crate::cli::open::{self, open_file};
 use crate::cli::trust::{SignedBy, Trust};
 use crate::error::{Failure, IoContext, Result};
@@ -11,6 +13,9 @@ use crate::ui::Ui;
 
 /// Bytes that SHA256SUMS or its signature may have.
 const MOST_SUMS: u64 = 1 << 20;
+/// What to do with sums that do not hold.
+const REFUSED: &str = "do not use them; get them and their signature again from where they were \
+                       published, or name the disk's bundle with --bundle";
 
 /// SHA256SUMS of a folder, once a signature over it has held.
 #[derive(Debug)]
@@ -24,7 +29,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Reads SHA256SUMS and its signature.
+    /// Reads SHA256SUMS and its signatures.
     pub fn read(folder: &Path, trust: &Trust) -> Result<Self> {
         let small = |name: &str| -> Result<Vec<u8>> {
             let path = folder.join(name);
@@ -33,9 +38,15 @@ impl Sums {
             open::small(file, &path, MOST_SUMS)
         };
         let sums = small("SHA256SUMS")?;
-        let signature = small("SHA256SUMS.asc")?;
+        let signatures = detached_packets(&small("SHA256SUMS.asc")?).map_err(|error| {
+            Failure::untrusted(error)
+                .context(folder.join("SHA256SUMS.asc").display())
+                .hint(REFUSED)
+        })?;
         let shown = folder.join("SHA256SUMS").display().to_string();
-        let verified = trust.verify(&shown, &sums, &[signature])?;
+        let verified = trust
+            .verify(&shown, &sums, &signatures)
+            .map_err(|failure| failure.hint(REFUSED))?;
         let line = |line: &str| {
             let (digest, name) = line.split_once("  ")?;
             Some((format!("sha256:{digest}").parse().ok()?, name.to_owned()))

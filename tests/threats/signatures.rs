@@ -6,7 +6,7 @@ use standby_keys::{GenerateOptions, generate};
 
 use crate::cli::Place;
 use crate::forge::{Forge, signature};
-use crate::{BUNDLE, CERT, case, refused, refuses};
+use crate::{BUNDLE, CERT, built, case, refused, refuses};
 
 /// A trust folder of these certificates and this policy.
 fn trust(place: &Place, certificates: &[&str], policy: &str) -> &'static str {
@@ -253,4 +253,58 @@ fn a_certificate_that_is_not_pinned() {
         &format!("fingerprints = [\"{pin}\"]\n"),
     );
     refused(&place, folder, 1, &["fingerprints"]);
+}
+
+#[test]
+fn sums_that_several_signed() {
+    let place = case();
+    let mut forge = Forge::read(&place);
+    forge.sign(&place, &["signer", "second"]).put(&place);
+    let both = trust(&place, &["signer", "second"], "threshold = 2\n");
+    crate::cli::copy(&built().at("out/tiny-1.0.0.raw"), &place.at("b.raw"));
+    let sign = |script: &str| {
+        let script = format!(
+            r#"export GNUPGHOME=$PWD/g; mkdir -m 700 g
+            gpg() {{ command gpg --batch --yes --quiet --pinentry-mode loopback --passphrase '' "$@"; }}
+            gpg --import keys/{{signer,second}}.key.pgp
+            sha256sum {BUNDLE} b.raw >SHA256SUMS
+            t() {{ gpg -u t@example.org "$@" --detach-sign SHA256SUMS; }}
+            s() {{ gpg -u s@example.org "$@" --detach-sign SHA256SUMS; }}
+            {script}
+            gpgconf --kill all; rm -rf g"#
+        );
+        place.shell(&script).ok();
+    };
+    let verify = |trust: &str| format!("verify b.raw --trust {trust}");
+    for script in [
+        "t -u s@example.org --armor",
+        "t -u s@example.org -o SHA256SUMS.asc",
+        "t --armor -o a; s --armor -o b; cat a b >SHA256SUMS.asc; rm a b",
+    ] {
+        sign(script);
+        for trust in [CERT, both] {
+            let said = place.standby(&verify(trust)).ok();
+            assert!(said.out.contains("was signed with this bundle"), "{said}");
+        }
+    }
+    for (script, word) in [
+        ("t --armor", "1 of 2"),
+        ("t -u t@example.org --armor", "1 of 2"),
+        (
+            "t --armor -o a; cat a a >SHA256SUMS.asc; rm a",
+            "already counted",
+        ),
+        (
+            "t -u s@example.org --armor; echo more >>SHA256SUMS.asc",
+            "something besides",
+        ),
+        (
+            "t -o a; for i in {1..65}; do cat a; done >SHA256SUMS.asc; rm a",
+            "more than 64",
+        ),
+    ] {
+        sign(script);
+        let words = ["SHA256SUMS", word, "--bundle"];
+        refuses(&place, &verify(both), 3, &words);
+    }
 }
