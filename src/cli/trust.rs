@@ -349,7 +349,32 @@ fn single(path: &Path, ui: &Ui) -> Result<TrustPolicy> {
         _ => Failure::input(error),
     })?;
     warn_unmatched(Path::new(""), &unmatched, ui);
+    for name in beside(path) {
+        ui.warn(format!(
+            "{}: {name} beside it is not used; name the folder to use it",
+            path.display()
+        ));
+    }
     Ok(policy)
+}
+
+/// What a trust folder would say besides one of its certificates: policy.toml, and
+/// of what is named as a revocation the first.
+fn beside(path: &Path) -> Vec<String> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    // It need not be readable for its files to be.
+    let policy = fs::symlink_metadata(folder.join("policy.toml")).is_ok();
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let revocation = names
+        .filter(|name| name.ends_with(".rev") && path.file_name() != Some(name.as_ref()))
+        .filter(|name| !TrustPolicy::leaves_out(name))
+        .min();
+    let policy = policy.then(|| "policy.toml".to_owned());
+    policy.into_iter().chain(revocation).collect()
 }
 
 fn folder(path: &Path, ui: &Ui) -> Result<TrustPolicy> {

@@ -182,6 +182,36 @@ fn signed_by_a_key_revoked_beside_one_of_another() {
 }
 
 #[test]
+fn a_certificate_of_a_trust_folder_that_says_more() {
+    let place = case();
+    let folder = trust(&place, &["signer", "second"], "threshold = 2\n");
+    let verify = format!("verify {BUNDLE} --trust {folder}/signer.pgp");
+    let unused = "warning: trust/signer.pgp: policy.toml beside it is not used";
+    place.standby(&verify).ok().says(&[unused]);
+    crate::cli::copy(
+        &place.at("keys/signer.revocation.pgp"),
+        &place.at("trust/signer.rev"),
+    );
+    let words = [
+        unused,
+        "signer.rev beside it is not used",
+        "name the folder",
+    ];
+    place.standby(&verify).ok().says(&words);
+    let inside = format!(
+        "cd trust; {} verify ../{BUNDLE} --trust signer.pgp",
+        crate::cli::PROGRAM
+    );
+    place.shell(&inside).ok().says(&["policy.toml beside it"]);
+    refused(&place, folder, 3, &["which is revoked"]);
+    // Beside the key as it was made there is nothing to say.
+    let said = place
+        .standby(&format!("verify {BUNDLE} --trust {CERT}"))
+        .ok();
+    assert!(!said.err.contains("beside it"), "{said}");
+}
+
+#[test]
 fn signed_by_a_key_that_is_not_for_signing() {
     let place = case();
     let forge = Forge::read(&place);
