@@ -59,6 +59,12 @@ pub enum InputError {
         /// What is wrong.
         detail: String,
     },
+    /// Something that is no text beside armor.
+    #[error("at byte {offset}, beside an armored block, there is something else than text")]
+    Mixed {
+        /// Where its line begins.
+        offset: usize,
+    },
     /// The bytes are not whole packets.
     #[error("{0}")]
     Framing(FrameError),
@@ -157,6 +163,18 @@ fn blocks(bytes: &[u8]) -> Result<Vec<Range<usize>>, InputError> {
                 Some((start, begun)) if begun == label => found.push(start..offset + text.len()),
                 Some((start, _)) => return Err(broken(start, "it ends under another name")),
                 None => return Err(broken(offset, "it ends without a beginning")),
+            }
+        } else if open.is_none() {
+            // What is joined to a block and no comment must not be lost as one: binary
+            // packets, which all have a version number, and a block that is indented.
+            if text
+                .iter()
+                .any(|byte| byte.is_ascii_control() && *byte != b'\t')
+            {
+                return Err(InputError::Mixed { offset });
+            }
+            if text.windows(BEGIN.len()).any(|part| part == BEGIN) {
+                return Err(broken(offset, "its first line does not begin with '-----'"));
             }
         }
         offset += line.len();

@@ -214,7 +214,7 @@ fn several_signatures_in_one_file() {
     refuse(&[&one, &gpg.run(&["--export", "a"])], "is of type 6");
     refuse(&[&armored, b"x"], "something besides");
     refuse(&[&blocks[0], b"x\n", &blocks[1]], "something besides");
-    refuse(&[&blocks[0], &one], "something besides");
+    refuse(&[&blocks[0], &one], "something else than text");
     refuse(
         &[&blocks[0].repeat(MAX_SIGNATURES + 1)],
         "something besides",

@@ -262,3 +262,40 @@ fn a_revocation_beside_one_of_another_key() {
         }
     }
 }
+
+#[test]
+fn a_revocation_that_passes_for_a_comment() {
+    let gpg = Gpg::new();
+    let (good, evil) = two();
+    let binary = packets(&gpg, &good.revocation).concat();
+    let text = String::from_utf8(good.revocation.clone()).expect("armor");
+    for (revocation, said) in [
+        (binary.clone(), "something else than text"),
+        ([b"# revoked: ", &binary[..]].concat(), "something else"),
+        (format!("  {text}").into_bytes(), "does not begin with"),
+        (
+            format!("\u{feff}{text}").into_bytes(),
+            "does not begin with",
+        ),
+        (
+            text.replace("-----BEGIN", "> -----BEGIN").into_bytes(),
+            "does not begin with",
+        ),
+        (
+            text.replace("-----BEGIN", ":-----BEGIN").into_bytes(),
+            "disabled",
+        ),
+    ] {
+        for parts in [
+            [&good.certificate[..], &evil.certificate, &revocation],
+            [&good.certificate, &revocation, &evil.certificate],
+        ] {
+            let error = TrustPolicy::from_file(file("a.asc", &parts.concat()));
+            let error = error.expect_err("it would be lost").to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+    let commented = "# Åsa's,\tuntil 2030\r\n".as_bytes();
+    let parts = [commented, &good.certificate, commented, &evil.certificate];
+    TrustPolicy::from_file(file("a.asc", &parts.concat())).expect("comments");
+}
