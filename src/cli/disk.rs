@@ -11,8 +11,9 @@ use serde_json::json;
 
 use crate::bake::derive::derive;
 use crate::bake::error::BakeError;
+use crate::bundle::parts::list_of;
 use crate::cli::build::{failure, threads};
-use crate::cli::output::{Output, scratch};
+use crate::cli::output::{self, Output, scratch};
 use crate::cli::trust::TrustArgs;
 use crate::cli::verify::{accept, tell};
 use crate::disk::output::{OutputError, qcow2, zst};
@@ -70,13 +71,17 @@ pub struct DiskArgs {
 impl DiskArgs {
     /// Runs the verb.
     pub fn run(&self, ui: &Ui) -> Result {
-        crate::cli::output::refuse_existing(&self.output, self.force)?;
+        output::refuse_existing(&self.output, self.force)?;
         let trust = self.trust.load_to_use(ui)?;
+        let list = list_of(&self.bundle);
+        let certificate = Some(&trust.source).filter(|source| source.is_file());
+        let inputs = [Some(&self.bundle), certificate, list.as_ref()];
+        let inputs = inputs.into_iter().flatten().map(PathBuf::as_path);
+        output::refuse_input(&self.output, inputs)?;
         let accepted = accept(&self.bundle, &trust)?;
         tell(&accepted, ui);
-        let folder = self.output.parent().filter(|p| !p.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| std::path::Path::new("."));
         let output = Output::create(&self.output, self.force)?;
+        let folder = &output.folder().to_owned();
         let raw = match self.format {
             Format::Raw => Arc::clone(output.file()),
             _ => Arc::new(scratch(folder).because("cannot make a temporary file")?),

@@ -59,6 +59,9 @@ impl FetchArgs {
             true => Some(self.trust.load_to_use(ui)?),
             false => None,
         };
+        let certificate = trust.iter().map(|trust| trust.source.as_path());
+        let certificate = certificate.filter(|source| source.is_file());
+        output::refuse_input(&self.output, certificate)?;
         let client = self.registry.client(&self.remote, false, ui)?;
         let named = |error: FetchError| at(&self.remote, error.into());
         let shown = self.remote.to_string();

@@ -62,6 +62,7 @@ impl SignArgs {
         if let Some(target) = &self.what.export {
             output::refuse_existing(target, self.force)?;
         }
+        self.refuse_inputs()?;
         let bundle = self.open(ui)?;
         if let Some(target) = &self.what.export {
             output::write(target, &bundle.statement_bytes, self.force)?;
@@ -116,7 +117,10 @@ impl SignArgs {
             )));
         }
         let target = self.target()?;
-        let output = Output::create(target, self.force || self.output.is_none())?;
+        let output = match self.in_place(target) {
+            true => Output::replace(target)?,
+            false => Output::create(target, self.force)?,
+        };
         let items = expected(&bundle.statement_bytes, &signatures, &bundle.components)
             .map_err(Failure::input)?;
         let folder = target.parent().unwrap_or(Path::new(""));
@@ -148,19 +152,41 @@ impl SignArgs {
         Ok(())
     }
 
+    /// Nothing that is read is written over, but for a bundle by itself.
+    fn refuse_inputs(&self) -> Result {
+        let keys = self.what.attach.iter().chain(&self.what.signer_key);
+        let keys = keys.map(PathBuf::as_path);
+        let list = list_of(&self.bundle);
+        let bundle = std::iter::once(self.bundle.as_path()).chain(list.as_deref());
+        match (&self.what.export, &self.output) {
+            (Some(target), _) => output::refuse_input(target, bundle),
+            (None, Some(target)) if self.in_place(target) => Ok(()),
+            (None, Some(target)) => output::refuse_input(target, keys.chain(bundle)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Whether the signed bundle replaces the given one; with -o, only by --force.
+    fn in_place(&self, target: &Path) -> bool {
+        match self.output {
+            Some(_) => self.force && self.is_plain() && output::same_file(target, &self.bundle),
+            None => true,
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        let is_zst = self.bundle.extension().is_some_and(|e| e == "zst");
+        !self.bundle.is_dir() && !is_zst && list_of(&self.bundle).is_none()
+    }
+
     fn target(&self) -> Result<&Path> {
         match &self.output {
             Some(target) => Ok(target),
-            None if self.bundle.is_dir()
-                || self.bundle.extension().is_some_and(|e| e == "zst")
-                || list_of(&self.bundle).is_some() =>
-            {
-                Err(Failure::text(format!(
-                    "{}: only a plain tar is signed in its place",
-                    self.bundle.display()
-                ))
-                .hint("name the signed bundle with -o FILE"))
-            }
+            None if !self.is_plain() => Err(Failure::text(format!(
+                "{}: only a plain tar is signed in its place",
+                self.bundle.display()
+            ))
+            .hint("name the signed bundle with -o FILE")),
             None => Ok(&self.bundle),
         }
     }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const BUNDLE: &str = "out/tiny-1.0.0.oci.tar";
+
 // The output.
 
 #[test]
@@ -103,6 +105,138 @@ fn an_output_that_is_a_device() {
             .fails(1, &["/dev/null is a device", "dd if=FILE"]);
     }
     place.run("test -c /dev/null").ok();
+}
+
+#[test]
+fn an_output_that_is_a_link() {
+    use std::os::unix::fs::symlink;
+    let place = Place::with("tiny");
+    place.build().ok();
+    place.run("mkfifo pipe").ok();
+    for (to, what) in [
+        ("/dev/null", "is a device"),
+        ("/dev/stdout", "is a pipe"),
+        ("pipe", "is a pipe"),
+        ("in", "is a folder"),
+        ("none", "leads to no file"),
+        ("link", "leads to no file"),
+    ] {
+        symlink(to, place.at("link")).unwrap();
+        for force in ["", "--force"] {
+            let said = place
+                .standby(&format!(
+                    "disk {BUNDLE} --trust keys/signer.cert.pgp -o link {force}"
+                ))
+                .fails(1, &["error: link ", what, "hint: "]);
+            assert!(!said.err.contains("--force"), "{said}");
+            assert_eq!(said.err.contains("dd if=FILE"), to == "/dev/null", "{said}");
+            assert_eq!(fs::read_link(place.at("link")).unwrap().to_str(), Some(to));
+        }
+        fs::remove_file(place.at("link")).unwrap();
+    }
+    for direct in ["pipe", "in"] {
+        place
+            .standby(&format!(
+                "disk {BUNDLE} --trust keys/signer.cert.pgp -o {direct} --force"
+            ))
+            .fails(1, &["not a file"]);
+    }
+    // What a link leads to is what is written, and the link stays.
+    place.write("store/real.oci.tar", "");
+    cli::copy(&place.at(BUNDLE), &place.at("store/real.oci.tar"));
+    symlink("store/real.oci.tar", place.at("link")).unwrap();
+    place
+        .standby("keys generate --user-id S<s@example.org> -o keys --name second")
+        .ok();
+    place
+        .standby("sign link --signer-key keys/second.key.pgp")
+        .ok();
+    let said = place.standby("inspect store/real.oci.tar --json").ok();
+    assert_eq!(said.json()["signatures"], 2, "{said}");
+    place
+        .standby("sign link --export link")
+        .fails(1, &["exists already", "--force"]);
+    place
+        .standby(&format!("sign {BUNDLE} --export link --force"))
+        .ok();
+    assert!(
+        fs::read(place.at("store/real.oci.tar"))
+            .unwrap()
+            .starts_with(b"{")
+    );
+    assert!(fs::read_link(place.at("link")).is_ok());
+    assert_eq!(place.listing("store").len(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn an_output_that_is_an_input() {
+    let place = Place::with("tiny");
+    place.build().ok();
+    place.run(&format!("cp {BUNDLE} b.oci.tar")).ok();
+    place.run("zstd -q b.oci.tar -o b.oci.tar.zst").ok();
+    place
+        .shell("mkdir folder; tar -xf b.oci.tar -C folder")
+        .ok();
+    place.standby("split b.oci.tar --size 16M").ok();
+    std::os::unix::fs::symlink("b.oci.tar", place.at("link")).unwrap();
+    let trust = "--trust keys/signer.cert.pgp";
+    for (bundle, output) in [
+        ("b.oci.tar", "b.oci.tar"),
+        ("b.oci.tar", "./out/../b.oci.tar"),
+        ("b.oci.tar", "link"),
+        ("link", "b.oci.tar"),
+        ("b.oci.tar", "keys/signer.cert.pgp"),
+        ("b.oci.tar.zst", "b.oci.tar.zst"),
+        ("folder", "folder/index.json"),
+        ("b.oci.tar.parts", "b.oci.tar.002"),
+        ("b.oci.tar.parts", "b.oci.tar.parts"),
+        ("b.oci.tar.001", "b.oci.tar.parts"),
+    ] {
+        let before = place.listing(".");
+        for verb in [
+            format!("disk {bundle} {trust} -o {output} --force"),
+            format!("sign {bundle} --export {output} --force"),
+        ] {
+            if verb.starts_with("sign") && output.starts_with("keys") {
+                continue;
+            }
+            place
+                .standby(&verb)
+                .fails(1, &[output, "this command reads it", "hint: "]);
+            let after = place.listing(".").into_iter();
+            // The first verb may remember what it accepts.
+            let of_state = |line: &String| line.contains("/state");
+            let after: Vec<_> = after.filter(|line| !of_state(line)).collect();
+            let before = before.iter().filter(|line| !of_state(line)).cloned();
+            assert_eq!(before.collect::<Vec<_>>(), after, "{verb}");
+        }
+    }
+    let key = "--signer-key keys/signer.key.pgp";
+    place
+        .standby(&format!(
+            "sign b.oci.tar {key} -o keys/signer.key.pgp --force"
+        ))
+        .fails(1, &["keys/signer.key.pgp", "this command reads it"]);
+    // Where standard output goes.
+    place
+        .shell(&format!(
+            "{} disk b.oci.tar {trust} -o x.raw --force >x.raw",
+            cli::PROGRAM
+        ))
+        .fails(1, &["x.raw", "speaks to it"]);
+    // By name or not: in its own place a bundle may be signed.
+    let key = "--signer-key keys/second.key.pgp";
+    place
+        .standby("keys generate --user-id S<s@example.org> -o keys --name second")
+        .ok();
+    place
+        .standby(&format!("sign b.oci.tar {key} -o b.oci.tar"))
+        .fails(1, &["b.oci.tar"]);
+    place
+        .standby(&format!("sign b.oci.tar {key} -o b.oci.tar --force"))
+        .ok();
+    let said = place.standby("inspect b.oci.tar --json").ok();
+    assert_eq!(said.json()["signatures"], 2, "{said}");
 }
 
 #[test]

@@ -50,6 +50,14 @@ fn a_disk_on_its_medium() {
     // Nothing is written over a device, whatever was meant by --force.
     let over = format!("disk {BUNDLE} --trust {CERT} -o {name} --force");
     refuses(&place, &over, 1, &["is a device", "dd "]);
+    // Nor through a link, as those in /dev/disk/by-id are; the link stays.
+    std::os::unix::fs::symlink(name, place.at("by-id")).unwrap();
+    for force in ["", "--force"] {
+        let over = format!("disk {BUNDLE} --trust {CERT} -o by-id {force}");
+        let said = refuses(&place, &over, 1, &["by-id is a device", "dd "]);
+        assert!(!said.err.contains("--force"), "{said}");
+    }
+    assert!(fs::read_link(place.at("by-id")).is_ok());
     // A byte in the middle of the root file system.
     let opened = File::options().read(true).write(true).open(name).unwrap();
     let mut byte = [0];
