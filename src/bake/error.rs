@@ -12,6 +12,7 @@ use crate::bake::sbom::SbomError;
 use crate::bundle::Role;
 use crate::disk::image::DiskError;
 use crate::oci::OciError;
+use crate::oci::error::is_of_system;
 
 /// Why no bundle came of inputs, or no disk of a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -96,17 +97,17 @@ impl BakeError {
         move |source| BakeError::Write { what, source }
     }
 
-    /// Whether the machine is at fault, not the inputs.
+    /// Whether the machine is at fault, not the inputs: wherever the system refused
+    /// something, be it in the middle of a layer, whose contents are set aside.
     pub fn is_environment(&self) -> bool {
         match self {
             BakeError::Write { .. }
             | BakeError::Decode(DecodeError::Scratch(_))
             | BakeError::Disk(DiskError::Write { .. })
             | BakeError::Root(RootError::Verity(_)) => true,
-            BakeError::Oci(error) | BakeError::Decode(DecodeError::Oci(error)) => {
-                matches!(error, OciError::Io { .. })
-            }
-            _ => false,
+            BakeError::Oci(OciError::Io { .. })
+            | BakeError::Decode(DecodeError::Oci(OciError::Io { .. })) => true,
+            other => is_of_system(other),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::bundle::contents::{Contents, Item, blob_name};
 use crate::bundle::open::{Opened, find};
 use crate::bundle::statement::{self, Listed, Statement, StatementError};
 use crate::escape;
+use crate::oci::error::is_of_system;
 use crate::oci::layout::{Blobs, checked, parse};
 use crate::oci::{Blob, Digest, OciError};
 
@@ -78,7 +79,7 @@ impl VerifyError {
             VerifyError::Io { .. }
                 | VerifyError::Archive(ArchiveError::Io(_))
                 | VerifyError::Statement(StatementError::Newer { .. })
-        )
+        ) || is_of_system(self)
     }
 }
 

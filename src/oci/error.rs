@@ -1,5 +1,6 @@
 //! What can be wrong with an image.
 
+use std::error::Error;
 use std::io;
 
 use crate::oci::digest::Digest;
@@ -114,5 +115,39 @@ impl OciError {
             what: what.into(),
             problem: problem.into(),
         }
+    }
+}
+
+/// Whether the system's answer is somewhere below an error: no room, too many open
+/// files, a bad medium. What was read is not to blame then.
+pub fn is_of_system(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            let inner = io.get_ref();
+            if io.raw_os_error().is_some() || inner.is_some_and(|inner| is_of_system(inner)) {
+                return true;
+            }
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_s_answer_is_found() {
+        let full = || io::Error::from_raw_os_error(28);
+        let within = |source| OciError::Io {
+            what: String::new(),
+            source,
+        };
+        assert!(is_of_system(&full()) && is_of_system(&within(full())));
+        assert!(is_of_system(&io::Error::other(within(full()))));
+        assert!(!is_of_system(&within(io::Error::other("it is damaged"))));
+        assert!(!is_of_system(&within(io::ErrorKind::UnexpectedEof.into())));
     }
 }

@@ -33,6 +33,51 @@ fn no_space_left() {
     }
 }
 
+/// A full disk is no word on the bundle.
+#[test]
+fn no_space_left_for_what_is_derived() {
+    cli::needs_root();
+    let place = Place::with("tiny");
+    place.build().ok();
+    place.shell("mkdir disks").ok();
+    let trust = "--trust keys/signer.cert.pgp";
+    for (folder, verb) in [
+        ("tmp", format!("verify --deep {BUNDLE} {trust}")),
+        (
+            "tmp",
+            format!("verify out/tiny-1.0.0.raw --bundle {BUNDLE} {trust}"),
+        ),
+        ("tmp", format!("diff --no-verify {BUNDLE} {BUNDLE}")),
+        ("disks", format!("disk {BUNDLE} {trust} -o disks/x.raw")),
+        (
+            "disks",
+            format!("disk {BUNDLE} {trust} -o disks/x.qcow2 --format qcow2"),
+        ),
+    ] {
+        for size in ["64k", "2M", "24M"] {
+            place.write(
+                "full.sh",
+                format!(
+                    "mount -t tmpfs -o size={size} tmpfs {folder}
+                     {} {verb} || code=$?
+                     ls -A {folder}
+                     exit ${{code:-0}}",
+                    cli::PROGRAM
+                ),
+            );
+            let hint = match folder {
+                "tmp" => place.at("tmp").display().to_string(),
+                other => other.to_owned(),
+            };
+            let hint = format!("hint: make room on the file system of {hint}");
+            let words = ["error: ", "No space left on device", &hint];
+            let said = place.run("unshare --mount bash full.sh").fails(1, &words);
+            assert!(!said.err.contains("do not use it"), "{said}");
+            assert_eq!(said.out, "", "{verb}, {size}: something is left behind");
+        }
+    }
+}
+
 #[test]
 fn an_output_that_exists() {
     let place = Place::with("tiny");
