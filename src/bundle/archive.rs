@@ -105,6 +105,15 @@ pub enum ArchiveError {
     /// The file could not be read.
     #[error("the bundle cannot be read")]
     Io(#[from] io::Error),
+    /// What it is unpacked into could not be written.
+    #[error("cannot write a temporary file")]
+    Scratch(#[source] io::Error),
+    /// It is no zstd, or a damaged one.
+    #[error("the bundle cannot be decompressed")]
+    Compressed(#[source] io::Error),
+    /// It unpacks to more than any bundle does.
+    #[error("it unpacks to {0} times its size and more")]
+    Ratio(u64),
     /// A byte is not what the format says it must be.
     #[error("{entry}, byte {offset} of the tar: {problem}")]
     NotCanonical {

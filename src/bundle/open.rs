@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead as _, Read as _};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 
 use crate::bundle::archive::{self, ArchiveError, Found};
-use crate::oci::blob::Blob;
+use crate::oci::blob::{Blob, CHUNK};
+use crate::oci::error::is_of_system;
 use crate::oci::layout::Layout;
 
 /// Files a folder may have before it is no bundle.
@@ -38,14 +39,27 @@ pub fn file(
 ) -> Result<Opened, ArchiveError> {
     let mut magic = [0; 4];
     if file.read_at(&mut magic, 0)? == 4 && magic == [0x28, 0xb5, 0x2f, 0xfd] {
-        let mut plain = scratch()?;
+        let mut plain = scratch().map_err(ArchiveError::Scratch)?;
         let most = file.len().saturating_mul(MOST_RATIO).max(LEAST_MOST);
         let mut decoder = zstd::Decoder::new(file.reader())?.single_frame();
         decoder.window_log_max(27)?;
-        let copied = io::copy(&mut decoder.by_ref().take(most), &mut plain)?;
-        if copied == most {
-            let problem = format!("it unpacks to {MOST_RATIO} times its size and more");
-            return Err(ArchiveError::Io(io::Error::other(problem)));
+        let mut buf = vec![0; CHUNK];
+        let mut copied = 0;
+        loop {
+            let read = match decoder.read(&mut buf) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if is_of_system(&error) => return Err(error.into()),
+                Err(error) => return Err(ArchiveError::Compressed(error)),
+            };
+            copied += read as u64;
+            if copied >= most {
+                return Err(ArchiveError::Ratio(MOST_RATIO));
+            }
+            plain
+                .write_all(buf.get(..read).unwrap_or_default())
+                .map_err(ArchiveError::Scratch)?;
         }
         // The frame's end was seen: the rest is what lies behind it.
         if !decoder.finish().fill_buf()?.is_empty() {
@@ -56,7 +70,7 @@ pub fn file(
                 problem,
             });
         }
-        file = Blob::whole(plain)?;
+        file = Blob::whole(plain).map_err(ArchiveError::Scratch)?;
     }
     Ok(Opened {
         entries: archive::read(&file)?,

@@ -56,6 +56,9 @@ pub enum PartsError {
     /// A part somewhere else.
     #[error("line {0} names a file in another folder")]
     Name(usize),
+    /// Far more than so many parts need.
+    #[error("it has more than {MOST_LIST} bytes")]
+    Long,
     /// None, or too many.
     #[error("it lists {0} parts; there are 1 to {MOST_PARTS}")]
     Count(usize),

@@ -77,7 +77,7 @@ impl VerifyError {
         matches!(
             self,
             VerifyError::Io { .. }
-                | VerifyError::Archive(ArchiveError::Io(_))
+                | VerifyError::Archive(ArchiveError::Io(_) | ArchiveError::Scratch(_))
                 | VerifyError::Statement(StatementError::Newer { .. })
         ) || is_of_system(self)
     }

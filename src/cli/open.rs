@@ -12,9 +12,9 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::bundle::archive::ArchiveError;
 use crate::bundle::open::{self, Opened};
-use crate::bundle::parts::{self, Joined, Part, Parts};
+use crate::bundle::parts::{self, Joined, Part, Parts, PartsError};
 use crate::bundle::verify::VerifyError;
-use crate::cli::build::threads;
+use crate::cli::build::{failure, threads};
 use crate::cli::output::scratch;
 use crate::cli::verify::refused;
 use crate::error::{Failure, IoContext, Result};
@@ -116,7 +116,15 @@ pub fn open_bundle(path: &Path) -> Result<Opened> {
 
 /// The same of a file that is open.
 pub fn open_whole(path: &Path, file: Blob) -> Result<Opened> {
-    open::file(file, || scratch(&std::env::temp_dir())).map_err(|error| malformed(path, error))
+    let folder = std::env::temp_dir();
+    open::file(file, || scratch(&folder)).map_err(|error| match error {
+        ArchiveError::Scratch(source) => {
+            let what = format!("cannot write a temporary file in {}", folder.display());
+            let error = anyhow::Error::new(source).context(what);
+            failure(error, &folder).context(path.display())
+        }
+        error => malformed(path, error),
+    })
 }
 
 fn malformed(path: &Path, error: ArchiveError) -> Failure {
@@ -134,9 +142,15 @@ fn whole(path: &Path) -> Result<Blob> {
 /// The parts of a list beside it, joined as they are read. Each is hashed first,
 /// so that a damaged one is named.
 fn joined(list: &Path) -> Result<Blob> {
-    let text = small(open_file(list)?, list, parts::MOST_LIST)?;
+    let damaged = |error| refused(Failure::untrusted(error), list.display());
+    let file = open_file(list)?;
+    let len = file.metadata().because(list.display())?.len();
+    if len > parts::MOST_LIST {
+        return Err(damaged(PartsError::Long));
+    }
+    let text = small(file, list, parts::MOST_LIST)?;
     let text = String::from_utf8_lossy(&text);
-    let listed = Parts::parse(&text).map_err(|e| Failure::input(e).context(list.display()))?;
+    let listed = Parts::parse(&text).map_err(damaged)?;
     let folder = list.parent().unwrap_or(Path::new(""));
     let files = listed
         .parts

@@ -92,7 +92,7 @@ fn a_bundle_that_is_a_zstd_bomb() {
             "ulimit -f 200000; {} {verb} --json",
             crate::cli::PROGRAM
         ));
-        said.fails(1, &["64 times its size"]);
+        said.fails(3, &["64 times its size", "hint: do not use it"]);
     }
 }
 

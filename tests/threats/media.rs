@@ -76,3 +76,68 @@ fn a_bundle_on_a_medium() {
     let words = ["there are bytes after the end", "hint: do not use it"];
     refuses(&place, &verify, 3, &words);
 }
+
+/// What a bad copy or a bad medium did to a bundle is told as such, in each form.
+#[test]
+fn a_form_that_was_cut_or_damaged() {
+    let place = case();
+    place
+        .run(&format!("zstd -q {BUNDLE} -o b.oci.tar.zst"))
+        .ok();
+    let whole = fs::read(place.at("b.oci.tar.zst")).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 0x10;
+    let hint = "hint: do not use it";
+    let verify = |name: &str| format!("verify {name} --trust {CERT}");
+    for damaged in [
+        &whole[..whole.len() - 1],
+        &whole[..whole.len() / 2],
+        &whole[..5],
+        &flipped,
+    ] {
+        place.write("b.oci.tar.zst", damaged);
+        for verb in [verify("b.oci.tar.zst"), "inspect b.oci.tar.zst".to_owned()] {
+            refuses(&place, &verb, 3, &["b.oci.tar.zst", hint]);
+        }
+    }
+    place.standby(&format!("split {BUNDLE} --size 16M")).ok();
+    let list = format!("{BUNDLE}.parts");
+    let text = fs::read_to_string(place.at(&list)).unwrap();
+    for damaged in [
+        text[..text.len() / 2].to_owned(),
+        text[..text.len() - 20].to_owned(),
+        text.replacen("# ", "#", 1),
+        String::new(),
+        text.repeat(1 << 13),
+    ] {
+        place.write(&list, damaged);
+        refuses(&place, &verify(&list), 3, &[&list, hint]);
+    }
+}
+
+/// No room to unpack a bundle is no word on it.
+#[test]
+fn a_compressed_bundle_and_no_room_for_it() {
+    cli::needs_root();
+    let place = case();
+    place
+        .run(&format!("zstd -q {BUNDLE} -o b.oci.tar.zst"))
+        .ok();
+    let script = format!(
+        "mount -t tmpfs -o size=2M tmpfs tmp; {} verify b.oci.tar.zst --trust {CERT}",
+        cli::PROGRAM
+    );
+    place.write("full.sh", script);
+    let tmp = place.at("tmp");
+    let words = [
+        format!("cannot write a temporary file in {}", tmp.display()),
+        format!("hint: make room on the file system of {}", tmp.display()),
+    ];
+    let words = words.each_ref().map(String::as_str);
+    place.run("unshare --mount bash full.sh").fails(1, &words);
+    let folder = place.at("none");
+    let mut command = place.command(cli::PROGRAM);
+    command.args(["verify", "b.oci.tar.zst", "--trust", CERT]);
+    let said = cli::said(command.env("TMPDIR", &folder));
+    said.fails(1, &["cannot write a temporary file in", "none"]);
+}
