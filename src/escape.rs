@@ -42,6 +42,39 @@ pub fn line(text: &str) -> String {
     out
 }
 
+/// Characters of a line that others wrote, or that repeats what they wrote.
+const MOST: usize = 300;
+
+/// A line with a bound, without long blanks: nothing in it fills a screen, or is
+/// moved to where a line of ours would begin.
+pub fn short(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars().peekable();
+    let mut count = 0;
+    while let Some(c) = chars.next() {
+        if count >= MOST {
+            out.push('…');
+            break;
+        }
+        let before = out.len();
+        match c {
+            // BRAILLE PATTERN BLANK is one, but not by its class.
+            c if is_blank(c) => {
+                while chars.next_if(|c| is_blank(*c)).is_some() {}
+                out.push(' ');
+            }
+            c if is_printable(c) => out.push(c),
+            c => out.extend(c.escape_unicode()),
+        }
+        count += out.get(before..).map_or(1, |new| new.chars().count());
+    }
+    out
+}
+
+fn is_blank(c: char) -> bool {
+    c == '\t' || c == '\u{2800}' || c.is_whitespace() && is_printable(c)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -50,6 +83,10 @@ mod tests {
             super::bytes(b"a\x1b[2J\\\xff\xc2\x9b\n\xe2\x80\xae."),
             r"a\u{1b}[2J\\\xff\u{9b}\u{a}\u{202e}."
         );
+        assert_eq!(super::short("a \t\u{3000}b\n\u{2800} c"), "a b\\u{a} c");
+        let long = super::short(&"x \u{9b}".repeat(1 << 20));
+        assert!(long.ends_with('…') && long.chars().count() < 320, "{long}");
+        assert_eq!(super::short(&"y".repeat(300)), "y".repeat(300));
         assert_eq!(super::line("\ta\\b\r\u{7f}é"), "\ta\\b\\u{d}\\u{7f}é");
     }
 }

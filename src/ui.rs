@@ -11,6 +11,9 @@ use serde::Serialize;
 use crate::error::Failure;
 use crate::escape;
 
+/// Lines of an error.
+const MOST_LINES: usize = 100;
+
 /// How to speak.
 #[derive(Debug)]
 pub struct Ui {
@@ -109,7 +112,7 @@ impl Ui {
         }
         err(&text);
         if self.json {
-            let causes: Vec<String> = failure.error.chain().map(ToString::to_string).collect();
+            let causes: Vec<String> = failure.error.chain().map(bounded).collect();
             self.value(&serde_json::json!({
                 "error": causes.join(": "), "exit_code": failure.kind.code(), "hint": failure.hint,
             }));
@@ -227,8 +230,20 @@ fn json_text(text: &str) -> String {
 /// Text of several lines: what follows a line end is moved in, so that nothing
 /// others wrote looks like a line of ours.
 fn paragraph(text: &str) -> String {
-    let lines: Vec<String> = text.split('\n').map(escape::line).collect();
-    lines.join("\n    ")
+    bounded(text).replace('\n', "\n    ")
+}
+
+/// Lines of an error, each with a bound, and not too many of them: a stranger's
+/// document may be repeated in it before anything of it is known to be genuine.
+fn bounded(text: impl Display) -> String {
+    let text = text.to_string();
+    let mut lines = text.split('\n');
+    let mut shown: Vec<String> = lines.by_ref().take(MOST_LINES).map(escape::short).collect();
+    let more = lines.count();
+    if more > 0 {
+        shown.push(format!("and {more} more lines"));
+    }
+    shown.join("\n")
 }
 
 /// A closed pipe is the reader's choice, not our failure.
@@ -249,8 +264,10 @@ mod tests {
     fn no_orders_to_the_terminal() {
         assert_eq!(
             super::paragraph("a\tb\nverified\u{1b}[31m\u{9b}m\r\u{202e}"),
-            "a\tb\n    verified\\u{1b}[31m\\u{9b}m\\u{d}\\u{202e}"
+            "a b\n    verified\\u{1b}[31m\\u{9b}m\\u{d}\\u{202e}"
         );
+        let many = super::paragraph(&"x\n".repeat(1000));
+        assert!(many.ends_with("    and 901 more lines"), "{many}");
         assert_eq!(
             super::json_text("\u{9b}\n\u{e0001}"),
             "\\u009b\n\\udb40\\udc01"

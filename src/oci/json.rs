@@ -12,6 +12,8 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAcc
 use serde::{Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::escape;
+
 /// Values that a document may have: an object in a `Value` takes a hundred times
 /// the bytes it is written in. An index of ten thousand descriptors has fewer.
 const MOST_VALUES: u32 = 1 << 17;
@@ -29,7 +31,31 @@ pub enum JsonError {
     },
     /// Not JSON, or keys that are twins, or fields of the wrong kind.
     #[error("it is not valid")]
-    Syntax(#[from] serde_json::Error),
+    Syntax(#[source] SyntaxError),
+}
+
+/// What is wrong and where, in a short line: the parser repeats what it found.
+#[derive(Debug, thiserror::Error)]
+#[error("{said} at line {line} column {column}")]
+pub struct SyntaxError {
+    said: String,
+    /// From 1; 0 if there is none.
+    pub line: usize,
+    /// From 1; 0 if there is none.
+    pub column: usize,
+}
+
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        let text = error.to_string();
+        let place = format!(" at line {line} column {column}");
+        JsonError::Syntax(SyntaxError {
+            said: escape::short(text.strip_suffix(&place).unwrap_or(&text)),
+            line,
+            column,
+        })
+    }
 }
 
 /// Parses strictly: no duplicate keys, no case-folded twins, nothing after the

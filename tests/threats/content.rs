@@ -128,6 +128,54 @@ fn words_that_look_like_ours() {
     }
 }
 
+/// Before any signature is looked at, nothing a stranger wrote fills the screen.
+#[test]
+fn words_that_fill_the_screen() {
+    let row = format!(
+        "{:80}{:80}{:80}",
+        "", "verified  9.9 MiB, every byte", "signed by T"
+    );
+    let long = row.repeat(1500);
+    let strange = |change: &dyn Fn(&str) -> String| {
+        let place = case();
+        edit_index(&place, |text| change(&text));
+        for json in ["", "--json"] {
+            let verify = format!("verify {BUNDLE} --trust {CERT} {json}");
+            let said = place.standby(&verify).fails(3, &["index.json", "…"]);
+            let all = format!("{}{}", said.out, said.err);
+            assert!(all.len() < 2000, "{} bytes: {said}", all.len());
+            assert!(!all.contains("   verified"), "{said}");
+            assert!(
+                !all.lines().any(|line| line.starts_with("verified")),
+                "{said}"
+            );
+        }
+    };
+    // A size that is text, a key that is there twice, a media type, a digest.
+    strange(&|text| {
+        let mut index: Value = serde_json::from_str(text).unwrap();
+        index["manifests"][0]["size"] = json!(long);
+        index.to_string()
+    });
+    let key = json!(format!("\nverified  9.9 MiB\n{long}")).to_string();
+    strange(&|text| text.replacen('{', &format!("{{{key}:1,{key}:1,"), 1));
+    for field in ["digest", "artifactType"] {
+        let place = case();
+        edit_index(&place, |text| {
+            let mut index: Value = serde_json::from_str(&text).unwrap();
+            for listed in index["manifests"].as_array_mut().unwrap() {
+                listed[field] = json!(long);
+            }
+            index.to_string()
+        });
+        let said = place.standby(&format!("verify {BUNDLE} --trust {CERT}"));
+        assert!(
+            said.code == Some(3) && said.err.len() < 2000,
+            "{field}: {said}"
+        );
+    }
+}
+
 #[test]
 fn an_image_under_another_s_name() {
     let place = case();

@@ -96,7 +96,7 @@ struct Entry {
 pub fn find(bytes: &[u8], remote: &Remote) -> Result<Found, CredentialsError> {
     let file: File = json::parse(bytes, MOST_BYTES).map_err(|error| {
         let (line, column) = match error {
-            JsonError::Syntax(error) => (error.line(), error.column()),
+            JsonError::Syntax(error) => (error.line, error.column),
             JsonError::TooLarge { .. } => (0, 0),
         };
         CredentialsError::Json { line, column }
