@@ -210,6 +210,52 @@ fn redirects_lead_only_to_blobs_and_carry_no_credentials() {
     );
 }
 
+/// A host that the registry sends to sends back to it, to where only the operator's
+/// credentials open.
+#[test]
+fn a_way_back_to_the_registry_carries_no_credentials() {
+    let place = built();
+    let shelf = Shelf::of(&place.at(BUNDLE));
+    let largest = shelf.largest();
+    let back = Arc::new(std::sync::Mutex::new(String::new()));
+    let to = Arc::clone(&back);
+    let away = Server::start(move |_, stream| {
+        let to = format!("http://{}/v2/secret/blobs/x", to.lock().unwrap());
+        reply(stream, 307, &[("Location", &to)], b"");
+    });
+    let (inner, host) = (shelf.clone(), away.host.clone());
+    let server = Server::start(move |request, stream| {
+        if !request.headers.contains_key("authorization") {
+            let wanted = "Basic realm=\"x\"";
+            reply(stream, 401, &[("WWW-Authenticate", wanted)], b"");
+        } else if request.is_for(&largest) {
+            let to = format!("http://{host}/elsewhere");
+            reply(stream, 307, &[("Location", &to)], b"");
+        } else {
+            inner.serve(request, stream);
+        }
+    });
+    back.lock().unwrap().clone_from(&server.host);
+    let auth = format!(
+        r#"{{"auths":{{"{}":{{"auth":"Y2k6aHVudGVyMg=="}}}}}}"#,
+        server.host
+    );
+    place.write("home/.docker/config.json", auth);
+    refused(&place, &server, TRUST, 1, &["answers 401"]);
+    let asked = server.requests();
+    let secret: Vec<_> = asked
+        .iter()
+        .filter(|r| r.target.contains("secret"))
+        .collect();
+    assert!(!secret.is_empty());
+    for request in secret.into_iter().chain(&away.requests()) {
+        assert!(
+            !request.headers.contains_key("authorization"),
+            "{request:?}"
+        );
+    }
+}
+
 #[test]
 fn a_token_service_is_asked_for_this_repository_only() {
     let place = built();

@@ -161,7 +161,8 @@ impl Client {
     }
 
     /// Asks, following redirects of what is found by its digest alone. Whoever
-    /// the registry sends us to learns nothing of who asks.
+    /// the registry sends us to learns nothing of who asks, and cannot have us ask
+    /// the registry for another thing in our name.
     pub(crate) fn ask_for_blob(
         &self,
         ask: Ask<'_>,
@@ -169,17 +170,17 @@ impl Client {
     ) -> Result<Response, RegistryError> {
         let mut response = self.ask(&ask, deadline)?;
         let mut ask = ask;
+        let mut left = false;
         for _ in 0..MOST_HOPS {
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
             let to = self.location(ask.what, &ask.url, response.headers())?;
-            let here = self.is_here(&to);
+            left |= !self.is_here(&to);
             ask.url = to;
-            response = if here {
-                self.ask(&ask, deadline)?
-            } else {
-                self.once(&ask, None, deadline)?
+            response = match left {
+                true => self.once(&ask, None, deadline)?,
+                false => self.ask(&ask, deadline)?,
             };
         }
         if response.status().is_redirection() {
