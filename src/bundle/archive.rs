@@ -214,6 +214,17 @@ pub fn read(file: &Blob) -> Result<Vec<Found>, ArchiveError> {
     }
 }
 
+/// Bytes by which [`begins`] tells.
+pub const HEAD: u64 = BLOCK;
+
+/// Whether a file begins as a bundle's tar does, be it whole or not.
+pub fn begins(file: &Blob) -> bool {
+    let mut block = [0; HEADER];
+    let read = file.read_at(&mut block, 0).is_ok_and(|read| read == HEADER);
+    let exact = |(name, size): (String, u64)| header(&name, size).is_ok_and(|made| made == block);
+    read && fields(&block).is_some_and(exact)
+}
+
 /// Name and size of a header, before it is compared.
 fn fields(block: &[u8; HEADER]) -> Option<(String, u64)> {
     let header = tar::Header::from_byte_slice(block);

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -71,7 +71,11 @@ impl FetchArgs {
             judge_statement(&shown, &offer.statement().map_err(named)?, trust)?;
         }
         let output = Output::create(&self.output, self.force)?;
-        let fetched = match self.blobs(&offer, &client, &output, ui) {
+        let kept = match self.resume {
+            true => self.open_kept()?,
+            false => None,
+        };
+        let fetched = match self.blobs(&offer, &client, &output, kept.as_ref(), ui) {
             Ok(fetched) => fetched,
             Err(failure) => {
                 self.keep(output, &failure, ui);
@@ -104,21 +108,25 @@ impl FetchArgs {
                 self.report(&bundle, None, &offer, fetched, ui);
             }
         }
-        if self.resume {
-            let _ = fs::remove_file(self.partial());
+        // Only what was of use is surely what an earlier attempt left.
+        if let Some(kept) = kept {
+            self.discard(&kept, fetched.blobs_moved < fetched.blobs, ui);
         }
         Ok(())
     }
 
-    fn blobs(&self, offer: &Offer, client: &Client, output: &Output, ui: &Ui) -> Result<Fetched> {
+    fn blobs(
+        &self,
+        offer: &Offer,
+        client: &Client,
+        output: &Output,
+        kept: Option<&Arc<File>>,
+        ui: &Ui,
+    ) -> Result<Fetched> {
         let named = |error: FetchError| at(&self.remote, error.into());
         let plan = offer.plan(client, output.file()).map_err(named)?;
-        let kept = match self.resume {
-            true => open_kept(&self.partial())?,
-            false => None,
-        };
         let progress = ui.progress("fetching", plan.size);
-        plan.write(client, kept.as_ref(), &|bytes| progress.add(bytes))
+        plan.write(client, kept, &|bytes| progress.add(bytes))
             .map_err(named)
     }
 
@@ -139,6 +147,47 @@ impl FetchArgs {
             Ok(()) => ui.note(format!("what came is kept in {}", path.display())),
             Err(error) => ui.warn(format!("what came is not kept: {}", error.error)),
         }
+    }
+
+    /// Takes an earlier attempt away once it is not needed any more, if its name is
+    /// still its own and blobs were taken from it.
+    fn discard(&self, kept: &File, was_of_use: bool, ui: &Ui) {
+        let path = self.partial();
+        let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let same = matches!(
+            (fs::symlink_metadata(&path).map(id), kept.metadata().map(id)),
+            (Ok(a), Ok(b)) if a == b
+        );
+        if was_of_use && same {
+            let _ = fs::remove_file(path);
+        } else {
+            ui.note(format!(
+                "{} was of no use, and is left as it is",
+                path.display()
+            ));
+        }
+    }
+
+    /// An earlier attempt. What is certainly none is neither read nor, later,
+    /// replaced or removed.
+    fn open_kept(&self) -> Result<Option<Arc<File>>> {
+        let path = self.partial();
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = i32::try_from(flags.bits()).unwrap_or(0);
+        let cannot = || format!("cannot open {}", path.display());
+        let file = match File::options().read(true).custom_flags(flags).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).because(cannot()),
+        };
+        let is_file = file.metadata().because(cannot())?.is_file();
+        let file = Arc::new(file);
+        let begins = || archive::begins(&Blob::in_file(file.clone(), 0, archive::HEAD));
+        if is_file && begins() {
+            return Ok(Some(file));
+        }
+        let text = format!("{} is not what an earlier fetch kept", path.display());
+        Err(Failure::text(text).hint("move it away, or fetch without --resume"))
     }
 
     fn report(
@@ -192,18 +241,4 @@ impl FetchArgs {
             ));
         }
     }
-}
-
-/// An earlier attempt; a link or anything but a file is not taken for one.
-fn open_kept(path: &Path) -> Result<Option<Arc<File>>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    let cannot = || format!("cannot open {}", path.display());
-    let file = match File::options().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).because(cannot()),
-    };
-    let is_file = file.metadata().because(cannot())?.is_file();
-    Ok(is_file.then(|| Arc::new(file)))
 }

@@ -443,6 +443,41 @@ fn what_never_ends_whole_is_given_up_and_kept_only_on_request() {
     place.run(&format!("cmp got/x.oci.tar {BUNDLE}")).ok();
 }
 
+/// Whoever made FILE.partial: only what an earlier attempt left is taken away.
+#[test]
+fn a_stranger_s_partial_file_is_left() {
+    let place = built();
+    let shelf = Shelf::of(&place.at(BUNDLE));
+    let honest = but_for(&shelf, "", |_, _| {});
+    let partial = "got/x.oci.tar.partial";
+    let resume = format!("{TRUST} --resume");
+    for content in [&b"precious"[..], b"", &[0; 4096]] {
+        place.write(partial, content);
+        fetch(&place, &honest, &resume).fails(
+            1,
+            &[
+                "x.oci.tar.partial is not what an earlier fetch kept",
+                "move it away",
+            ],
+        );
+        assert_eq!(std::fs::read(place.at(partial)).unwrap(), content);
+        assert!(!place.at("got/x.oci.tar").exists());
+    }
+    std::fs::remove_file(place.at(partial)).unwrap();
+    std::os::unix::fs::symlink(place.at(BUNDLE), place.at(partial)).unwrap();
+    fetch(&place, &honest, &resume).fails(1, &["x.oci.tar.partial"]);
+    std::fs::remove_file(place.at(partial)).unwrap();
+    // Another bundle, of which nothing is taken.
+    let other: crate::cli::Files = vec![("other".into(), vec![1; 9000])];
+    let other = crate::cli::tar_of(&other);
+    place.write(partial, &other);
+    fetch(&place, &honest, &resume)
+        .ok()
+        .says(&["is left as it is"]);
+    assert_eq!(std::fs::read(place.at(partial)).unwrap(), other);
+    place.run(&format!("cmp got/x.oci.tar {BUNDLE}")).ok();
+}
+
 #[test]
 fn endless_and_huge_answers_end() {
     let place = built();
