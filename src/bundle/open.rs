@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 
 use crate::bundle::archive::{self, ArchiveError, Found};
+use crate::oci::OciError;
 use crate::oci::blob::{Blob, CHUNK};
 use crate::oci::error::is_of_system;
 use crate::oci::layout::Layout;
@@ -87,6 +88,9 @@ pub fn directory(directory: OwnedFd) -> Result<Opened, ArchiveError> {
     for (name, regular) in names {
         let blob = match (regular, layout.file(&name)) {
             (true, Ok(Some(blob))) => blob,
+            (true, Err(OciError::Io { source, .. })) if is_of_system(&source) => {
+                return Err(source.into());
+            }
             _ => {
                 let problem = "it is not a regular file";
                 return Err(ArchiveError::NotCanonical {

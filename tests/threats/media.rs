@@ -115,6 +115,20 @@ fn a_form_that_was_cut_or_damaged() {
     }
 }
 
+/// Nor is a folder of which not all files can be open at once.
+#[test]
+fn a_folder_and_too_few_open_files() {
+    let place = case();
+    place
+        .shell(&format!("mkdir folder; tar -xf {BUNDLE} -C folder"))
+        .ok();
+    let verify = format!("{} verify folder --trust {CERT}", cli::PROGRAM);
+    place.shell(&verify).ok();
+    place
+        .shell(&format!("ulimit -n 16; {verify}"))
+        .fails(1, &["folder", "Too many open files"]);
+}
+
 /// No room to unpack a bundle is no word on it.
 #[test]
 fn a_compressed_bundle_and_no_room_for_it() {
