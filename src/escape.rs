@@ -11,6 +11,17 @@ pub fn is_printable(c: char) -> bool {
     !c.is_control() && !reorders
 }
 
+/// Whether a character is seen where it stands: a printable one may be as wide as
+/// nothing, or choose how the one before it looks.
+pub fn is_seen(c: char) -> bool {
+    let hides = matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{206a}'..='\u{206f}' | '\u{3164}' | '\u{ffa0}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0080}'..='\u{e0fff}');
+    is_printable(c) && !hides
+}
+
 /// Bytes, of which two that differ never look the same: backslashes are doubled,
 /// what is no UTF-8 is `\xHH`, what is not printable `\u{H}`.
 pub fn bytes(bytes: &[u8]) -> String {
@@ -19,7 +30,7 @@ pub fn bytes(bytes: &[u8]) -> String {
         for c in chunk.valid().chars() {
             match c {
                 '\\' => out.push_str("\\\\"),
-                c if is_printable(c) => out.push(c),
+                c if is_seen(c) => out.push(c),
                 c => out.extend(c.escape_unicode()),
             }
         }
@@ -35,7 +46,7 @@ pub fn line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            c if c == '\t' || is_printable(c) => out.push(c),
+            c if c == '\t' || is_seen(c) => out.push(c),
             c => out.extend(c.escape_unicode()),
         }
     }
@@ -63,7 +74,7 @@ pub fn short(text: &str) -> String {
                 while chars.next_if(|c| is_blank(*c)).is_some() {}
                 out.push(' ');
             }
-            c if is_printable(c) => out.push(c),
+            c if is_seen(c) => out.push(c),
             c => out.extend(c.escape_unicode()),
         }
         count += out.get(before..).map_or(1, |new| new.chars().count());
@@ -87,6 +98,14 @@ mod tests {
         let long = super::short(&"x \u{9b}".repeat(1 << 20));
         assert!(long.ends_with('…') && long.chars().count() < 320, "{long}");
         assert_eq!(super::short(&"y".repeat(300)), "y".repeat(300));
+        let hidden = "\u{ad}\u{180e}\u{206a}\u{206f}\u{fff9}\u{fffb}\u{3164}\u{115f}\u{1160}\u{34f}\u{fe00}\u{fe0f}\u{e0100}\u{e01ef}";
+        for c in hidden.chars() {
+            let text = format!("a{c}b");
+            let shown = format!("a{}b", c.escape_unicode());
+            assert_eq!(super::line(&text), shown);
+            assert_eq!(super::short(&text), shown);
+            assert_eq!(super::bytes(text.as_bytes()), shown);
+        }
         assert_eq!(super::line("\ta\\b\r\u{7f}é"), "\ta\\b\\u{d}\\u{7f}é");
     }
 }

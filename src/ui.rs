@@ -215,7 +215,7 @@ pub fn bytes(count: u64) -> String {
 fn json_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c == '\n' || escape::is_printable(c) {
+        if c == '\n' || escape::is_seen(c) {
             out.push(c);
         } else {
             let mut units = [0; 2];

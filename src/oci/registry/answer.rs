@@ -6,7 +6,7 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::header;
 
-use crate::escape::is_printable;
+use crate::escape::is_seen;
 use crate::oci::json;
 use crate::oci::registry::error::RegistryError;
 
@@ -79,10 +79,7 @@ fn words(bytes: &[u8]) -> String {
         (Some(one), None) | (None, Some(one)) => one.to_owned(),
         (None, None) => String::new(),
     };
-    said.chars()
-        .filter(|c| is_printable(*c))
-        .take(200)
-        .collect()
+    said.chars().filter(|c| is_seen(*c)).take(200).collect()
 }
 
 /// A login that the registry refused, in its words.
