@@ -69,6 +69,14 @@ impl Ui {
         }
     }
 
+    /// A document that is JSON to standard output, whatever the mode. A terminal may
+    /// show it later, so what that would obey is written in JSON's own escapes: the
+    /// value is the same.
+    pub fn json_document(&self, text: &str) {
+        // Outside of strings these two are blanks; inside there are none.
+        out(&json_text(&text.replace(['\t', '\r'], " ")));
+    }
+
     /// A table of names and values for people.
     pub fn table(&self, rows: &[(&str, String)]) {
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

@@ -129,6 +129,18 @@ pub fn read(component: &Component) -> Result<Vec<u8>, OciError> {
     }
 }
 
+/// The same, if it is strict JSON at all: for those who print what nobody signed.
+pub fn read_json(component: &Component) -> Result<Vec<u8>, OciError> {
+    let bytes = read(component)?;
+    json::parse_long::<serde::de::IgnoredAny>(&bytes, MOST_BYTES, MOST_VALUES).map_err(
+        |source| OciError::Json {
+            what: "the bill of materials".to_owned(),
+            source,
+        },
+    )?;
+    Ok(bytes)
+}
+
 /// As much of a document as tells how it was made.
 #[derive(Deserialize)]
 struct Read {

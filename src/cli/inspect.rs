@@ -46,8 +46,9 @@ impl InspectArgs {
             bundle
                 .hash_component(sbom)
                 .map_err(|e| named(e.into()).hint(REFUSED))?;
-            let bytes = sbom::read(sbom).map_err(|e| named(e.into()))?;
-            ui.raw(&String::from_utf8_lossy(&bytes));
+            let bytes = sbom::read_json(sbom);
+            let bytes = bytes.map_err(|e| named(Failure::untrusted(e)).hint(REFUSED))?;
+            ui.json_document(&String::from_utf8_lossy(&bytes));
             return Ok(());
         }
         let statement = &bundle.statement;

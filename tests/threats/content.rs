@@ -1,8 +1,8 @@
 //! What is in the bundle, and what is only said to be.
 
 use serde_json::{Value, json};
-use standby::bundle::component::Role;
-use standby::oci::Digest;
+use standby::bundle::component::{ArtifactLayer, Component, Role, SBOM};
+use standby::oci::{Blob, Digest};
 
 use crate::cli::{Said, header, tar_of};
 use crate::forge::{Forge, edit_index, files};
@@ -126,6 +126,48 @@ fn words_that_look_like_ours() {
             &["printable"],
         ));
     }
+}
+
+/// A bill of materials is printed without a look at who signed it.
+#[test]
+fn orders_to_the_terminal_in_a_bill_of_materials() {
+    let print = |text: &str| {
+        let place = case();
+        let mut forge = Forge::read(&place);
+        let runtime = forge.components[0].as_subject();
+        let layer = ArtifactLayer {
+            media_type: SBOM.to_owned(),
+            digest: Digest::of(text.as_bytes()),
+            blob: Blob::in_memory(text.as_bytes().to_vec()),
+        };
+        let made = Component::artifact(Role::Sbom, SBOM, vec![layer], &runtime).unwrap();
+        let (digest, size, content) = (made.digest, made.manifest.len(), made.content_size());
+        forge.edit(|statement| {
+            let listed = &mut statement["components"][5];
+            listed["digest"] = json!(digest);
+            listed["size"] = json!(size);
+            listed["content_size"] = json!(content);
+            listed["unpacked_size"] = json!(text.len());
+            listed["diff_ids"] = json!([Digest::of(text.as_bytes())]);
+        });
+        forge.put(&place);
+        place.standby(&format!("inspect {BUNDLE} --sbom"))
+    };
+    for bad in [
+        "\u{1b}[2Jverified",
+        "{\"a\":\"\u{1b}[2J\"}",
+        "{\"a\":1,\"A\":1}",
+        "",
+    ] {
+        let said = print(bad).fails(3, &["the bill of materials", "hint: do not use it"]);
+        assert_eq!(said.out, "", "{said}");
+        assert!(!said.err.contains('\u{1b}'), "{said}");
+    }
+    let odd = "{\"a\":\r\n\t\"\u{9b}2J\u{202e}\u{7f}é\"}\n";
+    let said = print(odd).ok();
+    assert_eq!(said.json()["a"], "\u{9b}2J\u{202e}\u{7f}é", "{said}");
+    let shown = |c: char| c == '\n' || !c.is_control() && c != '\u{202e}';
+    assert!(said.out.chars().all(shown), "{said}");
 }
 
 /// Before any signature is looked at, nothing a stranger wrote fills the screen.
