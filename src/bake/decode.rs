@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use standby_tree::{StoreId, Stores, Tree};
@@ -73,13 +73,14 @@ pub enum DecodeError {
 }
 
 /// Decodes `jobs` on `threads` threads, the largest first. `stores` receives a
-/// store for each. The results are in the order of the jobs.
+/// store for each. Together they may unpack to `most` bytes. The results are in the order of the jobs.
 pub fn decode(
     jobs: &[Job<'_>],
     threads: usize,
     scratch: &(dyn Fn() -> io::Result<File> + Sync),
     done: &(dyn Fn(u64) + Sync),
     stores: &Mutex<Stores>,
+    most: u64,
 ) -> Result<Vec<Decoded>, DecodeError> {
     let spools = jobs
         .iter()
@@ -95,7 +96,11 @@ pub fn decode(
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(jobs.get(*index).map_or(0, |j| j.layer.size)));
     let next = AtomicUsize::new(0);
-    let entries = AtomicUsize::new(0);
+    let all = All {
+        entries: AtomicUsize::new(0),
+        bytes: AtomicU64::new(0),
+        most,
+    };
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, jobs.len().max(1)) {
@@ -105,8 +110,7 @@ pub fn decode(
                     let (Some(job), Some(spool), Some(id)) = found else {
                         break;
                     };
-                    let result =
-                        one(job, spool, *id, done).and_then(|decoded| within(&entries, decoded));
+                    let result = one(job, spool, *id, done).and_then(|decoded| all.count(decoded));
                     let failed = result.is_err();
                     if let Ok(mut results) = results.lock() {
                         results.push((*index, result));
@@ -124,14 +128,28 @@ pub fn decode(
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Counts a layer's entries among all.
-fn within(entries: &AtomicUsize, decoded: Decoded) -> Result<Decoded, DecodeError> {
-    let own = decoded.layer.len();
-    if entries.fetch_add(own, Ordering::Relaxed) + own > MOST_ENTRIES {
-        let problem = format!("they have more than {MOST_ENTRIES} entries in all");
-        return Err(OciError::invalid("the layers", problem).into());
+/// What all layers came to so far.
+struct All {
+    entries: AtomicUsize,
+    bytes: AtomicU64,
+    most: u64,
+}
+
+impl All {
+    /// Counts a layer among all.
+    fn count(&self, decoded: Decoded) -> Result<Decoded, DecodeError> {
+        let own = decoded.layer.len();
+        if self.entries.fetch_add(own, Ordering::Relaxed) + own > MOST_ENTRIES {
+            let problem = format!("they have more than {MOST_ENTRIES} entries in all");
+            return Err(OciError::invalid("the layers", problem).into());
+        }
+        let before = self.bytes.fetch_add(decoded.size, Ordering::Relaxed);
+        if before.saturating_add(decoded.size) > self.most {
+            let problem = format!("they unpack to more than {} bytes in all", self.most);
+            return Err(OciError::invalid("the layers", problem).into());
+        }
+        Ok(decoded)
     }
-    Ok(decoded)
 }
 
 fn one(

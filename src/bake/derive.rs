@@ -16,6 +16,7 @@ use crate::bake::root::Root;
 use crate::bake::sbom::{self, Materials, Survey};
 use crate::bundle::Role;
 use crate::bundle::component::Component;
+use crate::bundle::open::MOST_RATIO;
 use crate::bundle::statement::Listed;
 use crate::bundle::verify::Bundle;
 use crate::disk::image::{Choices, Disk, Identity};
@@ -36,7 +37,7 @@ pub fn derive(
     disk_file: Option<&File>,
 ) -> Result<(), BakeError> {
     check_unused(bundle)?;
-    let Unpacked { trees, stores } = unpack(bundle, threads, scratch, done)?;
+    let Unpacked { trees, stores } = unpack(bundle, true, threads, scratch, done)?;
     let (run_runtime, run_front) = trees.configs(&stores)?;
     let survey = match disk_file {
         Some(_) => None,
@@ -99,10 +100,16 @@ pub struct Unpacked {
     pub stores: Stores,
 }
 
-/// Unpacks a bundle's layers and checks their sizes and diff IDs. `scratch` and
-/// `done` are those of [`derive()`].
+/// Bytes that a layer of whatever ratio may unpack to: tars end in zeros.
+const LEAST_LAYER: u64 = 1 << 20;
+
+/// Unpacks a bundle's layers and checks their sizes and diff IDs. Where nobody is
+/// known to have signed these sizes, they are no bound: layers and bundle then
+/// unpack to no more than a bundle in zstd. `scratch` and `done` are those of
+/// [`derive()`].
 pub fn unpack(
     bundle: &Bundle,
+    is_signed: bool,
     threads: NonZeroUsize,
     scratch: &(dyn Fn() -> io::Result<File> + Sync),
     done: &(dyn Fn(u64) + Sync),
@@ -114,16 +121,27 @@ pub fn unpack(
         let (component, listed) = part(bundle, role)?;
         layers.push((role, layers_of(component, listed)?));
     }
+    let bound = |role: &Role, layer: &Layer| {
+        let unsigned = layer.size.saturating_mul(MOST_RATIO).max(LEAST_LAYER);
+        match is_signed {
+            true => signed_size(bundle, *role),
+            false => signed_size(bundle, *role).min(unsigned),
+        }
+    };
+    let most = match is_signed {
+        true => u64::MAX,
+        false => bundle.size().saturating_mul(MOST_RATIO),
+    };
     let jobs: Vec<Job<'_>> = layers
         .iter()
-        .flat_map(|(role, layers)| layers.iter().map(move |layer| (*role, layer)))
+        .flat_map(|(role, layers)| layers.iter().map(move |layer| (role, layer)))
         .map(|(role, layer)| Job {
             layer,
             copy: None,
-            most: signed_size(bundle, role),
+            most: bound(role, layer),
         })
         .collect();
-    let mut decoded = decode(&jobs, threads.get(), scratch, done, &stores)?.into_iter();
+    let mut decoded = decode(&jobs, threads.get(), scratch, done, &stores, most)?.into_iter();
     let mut trees = Vec::new();
     for (role, layers) in &layers {
         let own: Vec<_> = decoded.by_ref().take(layers.len()).collect();

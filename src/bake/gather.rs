@@ -104,6 +104,7 @@ pub fn gather(
             tools.scratch,
             tools.progress,
             stores,
+            u64::MAX,
         )
     };
     let (decoded, others) = std::thread::scope(|scope| {
@@ -180,6 +181,7 @@ impl Unpacking {
             tools.scratch,
             tools.progress,
             stores,
+            u64::MAX,
         )?;
         decoded.extend(self.last);
         Ok(Part::new(

@@ -28,7 +28,7 @@ pub struct Opened {
 
 /// How many times as large as it is a bundle in zstd may become. What is in one
 /// is compressed already, or is a kernel's and a page's worth of text.
-const MOST_RATIO: u64 = 64;
+pub const MOST_RATIO: u64 = 64;
 /// However small it is, this much.
 const LEAST_MOST: u64 = 64 << 20;
 

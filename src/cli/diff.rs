@@ -127,8 +127,10 @@ impl DiffArgs {
         let folder = std::env::temp_dir();
         let progress = ui.progress("unpacking", bundle.size());
         let make = || -> io::Result<File> { scratch(&folder) };
-        let unpacked = unpack(&bundle, workers, &make, &|bytes| progress.add(bytes))
-            .map_err(|e| named(derive_failure(e, &folder)))?;
+        let unpacked = unpack(&bundle, trust.is_some(), workers, &make, &|bytes| {
+            progress.add(bytes)
+        })
+        .map_err(|e| named(derive_failure(e, &folder)))?;
         drop(progress);
         let kit = bundle.component(Role::Kit);
         let kit = kit.ok_or_else(|| named(Failure::text("it has no boot kit")))?;

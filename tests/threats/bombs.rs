@@ -81,6 +81,22 @@ fn a_zstd_bomb() {
     refused_when_unpacked(&place, &["more than"]);
 }
 
+/// Where signatures are not looked at, a statement's sizes bind nobody.
+#[test]
+fn a_bomb_whose_size_is_stated_but_not_signed() {
+    let stored = zstd::encode_all(&mut zeros(GIB), 1).unwrap();
+    let place = with_layer("+zstd", stored, Digest::of(b"?"), 2 * GIB);
+    // Nothing of more than 200 MB is written.
+    let limit = format!("ulimit -f 200000; {}", crate::cli::PROGRAM);
+    place
+        .shell(&format!("{limit} diff {BUNDLE} {BUNDLE} --no-verify"))
+        .fails(3, &["it unpacks to more than", "hint: "]);
+    assert_eq!(place.listing("tmp"), Vec::<String>::new());
+    let good = case();
+    good.shell(&format!("{limit} diff {BUNDLE} {BUNDLE} --no-verify"))
+        .ok();
+}
+
 #[test]
 fn a_bundle_that_is_a_zstd_bomb() {
     let place = case();
