@@ -53,23 +53,18 @@ pub fn line(text: &str) -> String {
     out
 }
 
-/// Characters of a line that others wrote, or that repeats what they wrote.
-const MOST: usize = 300;
+/// Characters that stay of the front and of the end of a longer line.
+const FRONT: usize = 200;
+const END: usize = 100;
 
-/// A line with a bound, without long blanks: nothing in it fills a screen, or is
-/// moved to where a line of ours would begin.
+/// A line that others wrote, or that repeats what they wrote: blanks collapsed, and
+/// the middle left out of a long one, so that it neither fills a screen nor moves to
+/// where a line of ours would begin. The end may say what is wrong.
 pub fn short(text: &str) -> String {
     let mut out = String::new();
     let mut chars = text.chars().peekable();
-    let mut count = 0;
     while let Some(c) = chars.next() {
-        if count >= MOST {
-            out.push('…');
-            break;
-        }
-        let before = out.len();
         match c {
-            // BRAILLE PATTERN BLANK is one, but not by its class.
             c if is_blank(c) => {
                 while chars.next_if(|c| is_blank(*c)).is_some() {}
                 out.push(' ');
@@ -77,11 +72,19 @@ pub fn short(text: &str) -> String {
             c if is_seen(c) => out.push(c),
             c => out.extend(c.escape_unicode()),
         }
-        count += out.get(before..).map_or(1, |new| new.chars().count());
     }
-    out
+    let front = out.char_indices().nth(FRONT).map(|(at, _)| at);
+    let end = out.char_indices().nth_back(END - 1).map(|(at, _)| at);
+    match front.zip(end) {
+        Some((front, end)) if front < end => {
+            let (front, end) = (out.get(..front), out.get(end..));
+            format!("{}…{}", front.unwrap_or_default(), end.unwrap_or_default())
+        }
+        _ => out,
+    }
 }
 
+/// BRAILLE PATTERN BLANK is one, but not by its class.
 fn is_blank(c: char) -> bool {
     c == '\t' || c == '\u{2800}' || c.is_whitespace() && is_printable(c)
 }
@@ -96,7 +99,8 @@ mod tests {
         );
         assert_eq!(super::short("a \t\u{3000}b\n\u{2800} c"), "a b\\u{a} c");
         let long = super::short(&"x \u{9b}".repeat(1 << 20));
-        assert!(long.ends_with('…') && long.chars().count() < 320, "{long}");
+        assert!(long.contains('…') && long.chars().count() == 301, "{long}");
+        assert!(super::short(&format!("{long}{long}: why")).ends_with(": why"));
         assert_eq!(super::short(&"y".repeat(300)), "y".repeat(300));
         let hidden = "\u{ad}\u{180e}\u{206a}\u{206f}\u{fff9}\u{fffb}\u{3164}\u{115f}\u{1160}\u{34f}\u{fe00}\u{fe0f}\u{e0100}\u{e01ef}";
         for c in hidden.chars() {

@@ -73,7 +73,8 @@ pub enum DecodeError {
 }
 
 /// Decodes `jobs` on `threads` threads, the largest first. `stores` receives a
-/// store for each. Together they may unpack to `most` bytes. The results are in the order of the jobs.
+/// store for each. Together they may unpack to `most` bytes. The results are in the
+/// order of the jobs.
 pub fn decode(
     jobs: &[Job<'_>],
     threads: usize,

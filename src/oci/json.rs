@@ -35,14 +35,25 @@ pub enum JsonError {
 }
 
 /// What is wrong and where, in a short line: the parser repeats what it found.
-#[derive(Debug, thiserror::Error)]
-#[error("{said} at line {line} column {column}")]
+#[derive(Debug)]
 pub struct SyntaxError {
     said: String,
     /// From 1; 0 if there is none.
     pub line: usize,
     /// From 1; 0 if there is none.
     pub column: usize,
+}
+
+impl std::error::Error for SyntaxError {}
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said)?;
+        match self.line {
+            0 => Ok(()),
+            line => write!(f, " at line {line} column {}", self.column),
+        }
+    }
 }
 
 impl From<serde_json::Error> for JsonError {

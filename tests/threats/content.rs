@@ -150,6 +150,7 @@ fn orders_to_the_terminal_in_a_bill_of_materials() {
             listed["unpacked_size"] = json!(text.len());
             listed["diff_ids"] = json!([Digest::of(text.as_bytes())]);
         });
+        forge.components[5] = made;
         forge.put(&place);
         place.standby(&format!("inspect {BUNDLE} --sbom"))
     };
