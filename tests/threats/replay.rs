@@ -2,18 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::age::memory;
 use crate::cli::Place;
 use crate::forge::Forge;
 use crate::signatures::dated;
 use crate::{BUNDLE, CERT, case, first, refused, refuses};
-
-/// What the place's memory has.
-fn memory(place: &Place) -> Value {
-    let text = std::fs::read(place.at("state/accepted.json")).unwrap();
-    serde_json::from_slice(&text).unwrap()
-}
 
 /// The bundle of the place, made at another time, signed as it was.
 fn made(place: &Place, created: &str) {
