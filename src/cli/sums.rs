@@ -7,6 +7,7 @@ use standby_keys::detached_packets;
 
 use crate::cli::open::{self, open_file};
 use crate::cli::trust::{SignedBy, Trust};
+use crate::cli::verify::warn_other;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::{Blob, Digest};
 use crate::ui::Ui;
@@ -30,7 +31,9 @@ pub struct Sums {
 
 impl Sums {
     /// Reads SHA256SUMS and its signatures.
-    pub fn read(folder: &Path, trust: &Trust) -> Result<Self> {
+    ///
+    /// Warns of signatures that do not count.
+    pub fn read(folder: &Path, trust: &Trust, ui: &Ui) -> Result<Self> {
         let small = |name: &str| -> Result<Vec<u8>> {
             let path = folder.join(name);
             let hint = "keep SHA256SUMS and SHA256SUMS.asc beside the disk, or name its bundle with --bundle";
@@ -47,6 +50,7 @@ impl Sums {
         let verified = trust
             .verify(&shown, &sums, &signatures)
             .map_err(|failure| failure.hint(REFUSED))?;
+        warn_other(&verified, "SHA256SUMS.asc: ", ui);
         let line = |line: &str| {
             let (digest, name) = line.split_once("  ")?;
             Some((format!("sha256:{digest}").parse().ok()?, name.to_owned()))

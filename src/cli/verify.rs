@@ -142,7 +142,7 @@ impl VerifyArgs {
     /// bundle says: an old disk has old sums that hold.
     fn by_sums(&self, trust: &Trust, ui: &Ui) -> Result {
         let folder = self.file.parent().unwrap_or(Path::new(""));
-        let sums = Sums::read(folder, trust)?;
+        let sums = Sums::read(folder, trust, ui)?;
         let name = self.file.file_name().unwrap_or_default().to_string_lossy();
         let (digest, disk) = sums.check(&name, ui)?;
         if let Some(bundle) = sums.bundle_of(&name) {
@@ -283,15 +283,20 @@ pub fn tell(accepted: &Accepted, ui: &Ui) {
     warn_overridden(accepted, ui);
 }
 
-fn warn_overridden(accepted: &Accepted, ui: &Ui) {
-    let other = &accepted.verified.other;
+/// Warns of the signatures that were not needed and do not hold.
+pub fn warn_other(verified: &Verified, place: &str, ui: &Ui) {
+    let other = &verified.other;
     for problem in other.iter().take(MOST_OTHER) {
-        ui.warn(format!("does not count: {problem}"));
+        ui.warn(format!("{place}does not count: {problem}"));
     }
     if other.len() > MOST_OTHER {
         let more = other.len() - MOST_OTHER;
-        ui.warn(format!("{more} more signatures do not count"));
+        ui.warn(format!("{place}{more} more signatures do not count"));
     }
+}
+
+fn warn_overridden(accepted: &Accepted, ui: &Ui) {
+    warn_other(&accepted.verified, "", ui);
     if let Some(twin) = &accepted.twin {
         ui.warn(format!(
             "another bundle of sequence {} was accepted before: {twin}",

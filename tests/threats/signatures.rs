@@ -315,6 +315,10 @@ fn sums_that_several_signed() {
         for trust in [CERT, both] {
             let said = place.standby(&verify(trust)).ok();
             assert!(said.out.contains("was signed with this bundle"), "{said}");
+            let warned = said
+                .err
+                .contains("SHA256SUMS.asc: does not count: signature 2: made by");
+            assert_eq!(warned, trust == CERT, "{script}: {said}");
         }
     }
     for (script, word) in [
