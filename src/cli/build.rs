@@ -1,7 +1,7 @@
 //! `standby build`: bakes the bundle and the disk.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -543,25 +543,24 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
 /// What a failed build means, and what to do about it.
 pub fn failure(error: impl Into<anyhow::Error>, folder: &Path) -> Failure {
     let error = error.into();
-    let full = error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| {
-            matches!(
-                io.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-            )
-        })
-    });
-    let failure = Failure {
+    let hint = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .find_map(|io| match io.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
+                "make room on the file system of {}; nothing was written",
+                folder.display()
+            )),
+            ErrorKind::FileTooLarge => Some(format!(
+                "raise the limit on a file's size ('ulimit -f'), or write elsewhere: the file system \
+                 of {} may have one of its own (FAT32: 4 GiB); nothing was written",
+                folder.display()
+            )),
+            _ => None,
+        });
+    Failure {
         kind: Kind::Input,
         error,
-        hint: None,
-    };
-    if full {
-        failure.hint(format!(
-            "make room on the file system of {}; nothing was written",
-            folder.display()
-        ))
-    } else {
-        failure
+        hint,
     }
 }

@@ -25,6 +25,7 @@ mod trust;
 mod verify;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -121,7 +122,10 @@ fn run(verb: &Verb, ui: &Ui) -> Result<ExitCode> {
 /// On an interrupt nothing half-written stays behind: what has no name yet goes
 /// with the process, what has one is removed first.
 fn on_signals() {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    // A limit on the size of files: the write fails, with a word on it, when
+    // somebody listens to the signal.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]) else {
         return;
     };

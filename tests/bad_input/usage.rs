@@ -33,6 +33,28 @@ fn no_space_left() {
     }
 }
 
+/// A limit on the size of files is said, it does not kill.
+#[test]
+fn file_size_limit() {
+    let place = Place::with("tiny");
+    place.build().ok();
+    let trust = "--trust keys/signer.cert.pgp";
+    for (folder, verb) in [
+        (
+            "limited",
+            format!("{BUILD} keys/signer.key.pgp").replace("-o out", "-o limited"),
+        ),
+        ("limited", format!("disk {BUNDLE} {trust} -o limited/x.raw")),
+        ("tmp", format!("verify --deep {BUNDLE} {trust}")),
+    ] {
+        place.shell("mkdir -p limited").ok();
+        let limited = format!("ulimit -f 4096; {} {verb}", cli::PROGRAM);
+        let words = ["error: ", "File too large", "hint: raise the limit"];
+        place.shell(&limited).fails(1, &words);
+        assert_eq!(place.listing(folder), Vec::<String>::new(), "{verb}");
+    }
+}
+
 /// A full disk is no word on the bundle.
 #[test]
 fn no_space_left_for_what_is_derived() {
