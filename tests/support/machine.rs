@@ -60,9 +60,20 @@ impl Machine {
         );
         let network =
             format!("user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:443");
+        // Both processors in one thread: with a thread each, on a busy host, one
+        // was seen not to wake for minutes; and two machines at once are enough.
         let mut command = Command::new("qemu-system-x86_64");
         command
-            .args(["-accel", "tcg", "-M", "q35", "-smp", "2", "-m", "1024"])
+            .args([
+                "-accel",
+                "tcg,thread=single",
+                "-M",
+                "q35",
+                "-smp",
+                "2",
+                "-m",
+                "1024",
+            ])
             .args([
                 "-display",
                 "none",

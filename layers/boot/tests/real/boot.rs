@@ -60,7 +60,14 @@ fn boot(flavour: Flavour, cpu: &str) -> String {
     fs::write(folder.path().join("initrd"), initrd).unwrap();
     fs::write(folder.path().join("kernel"), kit.part(Role::Kernel)).unwrap();
     let output = run(Command::new("timeout")
-        .args(["120", "qemu-system-x86_64", "-accel", "tcg", "-cpu", cpu])
+        .args([
+            "120",
+            "qemu-system-x86_64",
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            cpu,
+        ])
         .args([
             "-m",
             "512",
