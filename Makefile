@@ -131,7 +131,7 @@ check: build-packages
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || cargo install -q --debug --locked cargo-deny@0.20.2
-	cargo deny --locked check bans licenses sources
+	cargo deny --locked --workspace check --allow no-license-field bans licenses sources
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
 
 # On the stable compiler, so without a sanitizer: safe Rust has little for one to
