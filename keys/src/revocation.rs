@@ -10,6 +10,7 @@ use openpgp::types::SignatureType;
 
 use crate::certificate::Certificate;
 use crate::fingerprint::Fingerprint;
+use crate::signature::name_of;
 use crate::validity::{self, because};
 
 /// Revocations in one file.
@@ -44,7 +45,17 @@ pub(crate) fn issuer(revocation: &Signature) -> String {
     revocation
         .get_issuers()
         .first()
-        .map_or_else(|| "an unnamed key".to_owned(), ToString::to_string)
+        .map_or_else(|| "an unnamed key".to_owned(), name_of)
+}
+
+/// Whether a key's revocation names this certificate as the one that it revokes.
+pub(crate) fn names(revocation: &Signature, certificate: &Certificate) -> bool {
+    let primary = certificate.0.key_handle();
+    revocation.typ() == SignatureType::KeyRevocation
+        && revocation
+            .get_issuers()
+            .iter()
+            .any(|issuer| issuer.aliases(&primary))
 }
 
 /// Adds a revocation to the certificate whose owner made it, if it is one of these.

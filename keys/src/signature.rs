@@ -116,7 +116,17 @@ impl Detached {
             .iter()
             .find(full)
             .or_else(|| self.issuers.first());
-        named.map_or(String::new(), ToString::to_string)
+        named.map_or(String::new(), name_of)
+    }
+}
+
+/// What a signature names as its maker. One of an unknown form has any length.
+pub(crate) fn name_of(handle: &openpgp::KeyHandle) -> String {
+    use openpgp::{Fingerprint, KeyHandle, KeyID};
+    match handle {
+        KeyHandle::Fingerprint(Fingerprint::Unknown { .. })
+        | KeyHandle::KeyID(KeyID::Invalid(_)) => "a key of an unknown kind".to_owned(),
+        known => known.to_string(),
     }
 }
 

@@ -62,6 +62,15 @@ pub enum PolicyError {
     #[error(transparent)]
     Ineffective(RevocationProblem),
     /// It revokes none of the certificates.
+    #[error(
+        "it names {fingerprint} and is not its revocation: it was damaged, or another made it; get \
+         it again, or take it out of the folder, knowingly"
+    )]
+    Damaged {
+        /// The certificate.
+        fingerprint: Fingerprint,
+    },
+    /// A revocation of a certificate that is not here.
     #[error("the revocation is for {issuer}, which is not one of the certificates")]
     Unmatched {
         /// As the revocation names it.
@@ -152,6 +161,13 @@ impl TrustPolicy {
     ) -> Result<Option<Fingerprint>, PolicyError> {
         revocation::apply(revocation, self.certificates.values_mut())
             .map_err(PolicyError::Ineffective)
+    }
+
+    /// The certificate that a revocation of a key names.
+    pub(crate) fn named_by(&self, found: &Signature) -> Option<Fingerprint> {
+        let mut certificates = self.certificates.values();
+        let named = certificates.find(|certificate| revocation::names(found, certificate));
+        named.map(Certificate::fingerprint)
     }
 
     /// Every trusted certificate once, by fingerprint.

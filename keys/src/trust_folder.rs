@@ -132,6 +132,10 @@ impl TrustPolicy {
             for found in revocations {
                 match self.apply(&found) {
                     Ok(Some(_)) => {}
+                    Ok(None) if let Some(fingerprint) = self.named_by(&found) => {
+                        let error = PolicyError::Damaged { fingerprint };
+                        return Err(FolderError::Revocation { name, error });
+                    }
                     Ok(None) => {
                         unmatched.insert(UnmatchedRevocation {
                             name: name.clone(),

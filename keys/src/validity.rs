@@ -9,7 +9,7 @@ use openpgp::Cert;
 use openpgp::cert::amalgamation::key::PrimaryKey;
 use openpgp::cert::amalgamation::{ValidAmalgamation, ValidateAmalgamation};
 use openpgp::packet::Signature;
-use openpgp::policy::StandardPolicy;
+use openpgp::policy::{HashAlgoSecurity, Policy, StandardPolicy};
 use openpgp::types::{RevocationStatus, RevocationType};
 
 use crate::text::{printable, utc};
@@ -86,6 +86,7 @@ impl fmt::Display for Revocation {
 pub(crate) fn check_certificate(cert: &Cert, at: SystemTime) -> Result<(), KeyProblem> {
     let policy = policy(at);
     refuse_revoked(cert.revocation_status(&policy, at))?;
+    refuse_withdrawn(cert.primary_key().self_revocations(), at)?;
     let created = cert.primary_key().key().creation_time();
     if created > at {
         return Err(KeyProblem::NotYetValid(created));
@@ -112,6 +113,7 @@ pub(crate) fn check_signing_key(
     }
     let valid = key.with_policy(&policy, at).map_err(unsound)?;
     refuse_revoked(valid.revocation_status())?;
+    refuse_withdrawn(key.self_revocations(), at)?;
     valid.alive().map_err(lifetime)?;
     if !valid.for_signing() {
         return Err(KeyProblem::CannotSign);
@@ -149,6 +151,25 @@ fn refuse_revoked(status: RevocationStatus<'_>) -> Result<(), KeyProblem> {
         // Only the owner's own revocations count: designated revokers are
         // deprecated (RFC 9580, section 5.2.3.23).
         RevocationStatus::CouldBe(_) | RevocationStatus::NotAsFarAsWeKnow => Ok(()),
+    }
+}
+
+/// What an owner has withdrawn is not trusted again because of a later signature of
+/// the same key, such as one that prolongs it (RFC 9580, 5.2.3.31, leaves that open
+/// where a key was only retired): whoever revokes it may not know of the other.
+fn refuse_withdrawn<'a>(
+    revocations: impl Iterator<Item = &'a Signature>,
+    at: SystemTime,
+) -> Result<(), KeyProblem> {
+    let policy = policy(at);
+    let mut made = revocations.filter(|revocation| {
+        let sound = policy.signature(revocation, HashAlgoSecurity::SecondPreImageResistance);
+        let since = revocation.signature_creation_time().unwrap_or(UNIX_EPOCH);
+        since <= at && sound.is_ok()
+    });
+    match made.next() {
+        Some(revocation) => Err(KeyProblem::Revoked(Revocation::of(revocation))),
+        None => Ok(()),
     }
 }
 

@@ -109,6 +109,24 @@ pub enum Cause {
     },
 }
 
+/// Problems that are told one by one.
+const SHOWN: usize = 3;
+
+impl Cause {
+    /// 0: a trusted key made it. 1: it says so. 2: a stranger's.
+    fn rank(&self) -> u8 {
+        match self {
+            Cause::InTheFuture { .. }
+            | Cause::RanOut { .. }
+            | Cause::Weak(_)
+            | Cause::Key { .. }
+            | Cause::Repeated { .. } => 0,
+            Cause::Mismatch { .. } | Cause::BeforeTheKey { .. } => 1,
+            Cause::Unusable(_) | Cause::UnknownIssuer { .. } => 2,
+        }
+    }
+}
+
 /// Enough certificates signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -116,7 +134,7 @@ pub struct Verified {
     pub signers: Vec<Signer>,
     /// How many the policy asks for.
     pub threshold: u32,
-    /// Signatures that did not count.
+    /// Signatures that did not count; those of trusted keys first.
     pub other: Vec<SignatureProblem>,
 }
 
@@ -127,7 +145,7 @@ pub struct Untrusted {
     pub signers: Vec<Signer>,
     /// How many the policy asks for.
     pub threshold: u32,
-    /// What is wrong with each of the others.
+    /// What is wrong with each of the others; those of trusted keys first.
     pub problems: Vec<SignatureProblem>,
     /// Signatures given but not looked at, over [`MAX_SIGNATURES`].
     pub ignored: usize,
@@ -148,10 +166,13 @@ impl fmt::Display for Untrusted {
         }
         let signed = self.signers.len();
         write!(f, "{signed} of {} needed signatures", self.threshold)?;
-        for problem in &self.problems {
+        for problem in self.problems.iter().take(SHOWN) {
             write!(f, "; {problem}")?;
         }
-        Ok(())
+        match self.problems.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => write!(f, "; {more} more do not count"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -186,6 +207,8 @@ impl TrustPolicy {
                 Err(cause) => problems.push(SignatureProblem { position, cause }),
             }
         }
+        // What strangers added must not hide what is wrong with a known signer's.
+        problems.sort_by_key(|problem| problem.cause.rank());
         let threshold = self.threshold();
         let enough = usize::try_from(threshold).is_ok_and(|needed| signers.len() >= needed);
         if enough && threshold > 0 {

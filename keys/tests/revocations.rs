@@ -299,3 +299,27 @@ fn a_revocation_that_passes_for_a_comment() {
     let parts = [commented, &good.certificate, commented, &evil.certificate];
     TrustPolicy::from_file(file("a.asc", &parts.concat())).expect("comments");
 }
+
+/// As somebody types it in from paper: gpg refuses it, and so does a trust folder,
+/// since its owner meant to withdraw the key.
+#[test]
+fn a_damaged_revocation_is_an_error() {
+    let key = our_key("ci", 10, None);
+    let gpg = Gpg::new();
+    let mut binary = packets(&gpg, &key.revocation).concat();
+    if let Some(last) = binary.last_mut() {
+        *last ^= 1;
+    }
+    let files = [file("ci.pgp", &key.certificate), file("ci.rev", &binary)];
+    let error = TrustPolicy::from_files(files).expect_err("damaged");
+    let fingerprint = key.fingerprint.clone();
+    let name = "ci.rev".to_owned();
+    let damaged = PolicyError::Damaged { fingerprint };
+    assert_eq!(
+        error,
+        FolderError::Revocation {
+            name,
+            error: damaged
+        }
+    );
+}

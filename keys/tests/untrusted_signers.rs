@@ -235,6 +235,75 @@ fn a_retired_key_is_refused_even_for_what_it_signed_before() {
     assert!(line.contains("old age"), "{line}");
 }
 
+/// A key that was retired and then prolonged by who did not know of it.
+#[test]
+fn a_retired_key_is_not_trusted_again_when_it_is_prolonged() {
+    let mut gpg = Gpg::new();
+    gpg.at(days_ago(30)).generate("a", "ed25519", "sign", "1y");
+    let fingerprint = gpg.fingerprints("a").remove(0);
+    let revocation = gpg
+        .at(days_ago(29))
+        .ask(&["--gen-revoke", &fingerprint], "y\n3\nold age\n\ny\n");
+    gpg.at(days_ago(20))
+        .run(&["--passphrase", "", "--quick-set-expire", &fingerprint, "2y"]);
+    let signature = gpg.at(days_ago(5)).sign("a", DATA, &[]);
+    let mut policy = trust([gpg.certificate("a")], 1);
+    policy.verify(DATA, &[&signature], now()).expect("not yet");
+    policy.revoke(&revocation).expect("gpg's revocation");
+    let line = refusal(policy.verify(DATA, &[&signature], now()));
+    assert!(line.contains("which is revoked on"), "{line}");
+    assert!(line.contains("old age"), "{line}");
+    // gpg says so too.
+    gpg.run(&[
+        "--import",
+        gpg.write("r", &revocation).to_str().expect("UTF-8"),
+    ]);
+    let listed = gpg.run(&["-k", "a"]);
+    assert!(String::from_utf8_lossy(&listed).contains("[revoked"));
+}
+
+/// A signature that names its maker by a fingerprint of an unknown kind, of any length.
+fn junk(bytes: u32) -> Vec<u8> {
+    let mut hashed = vec![5, 2, 0x69, 0x5a, 0, 0, 255];
+    hashed.extend((bytes + 2).to_be_bytes());
+    hashed.extend([33, 7]);
+    hashed.extend(std::iter::repeat_n(0xab, bytes as usize));
+    let mut body = vec![4, 0, 22, 8];
+    body.extend(u16::try_from(hashed.len()).expect("short").to_be_bytes());
+    body.extend(hashed);
+    body.extend([0, 0, 1, 2]);
+    for _ in 0..2 {
+        body.extend([0, 255]);
+        body.extend([0x7f; 32]);
+    }
+    let mut packet = vec![0xc2, 255];
+    packet.extend(u32::try_from(body.len()).expect("short").to_be_bytes());
+    packet.extend(body);
+    packet
+}
+
+#[test]
+fn what_strangers_add_does_not_hide_what_is_wrong() {
+    let theirs = our_key("mallory", 10, None);
+    let mut gpg = Gpg::new();
+    gpg.at(days_ago(30)).generate("a", "ed25519", "sign", "10d");
+    let expired = gpg.at(days_ago(25)).sign("a", DATA, &[]);
+    let policy = trust([gpg.certificate("a")], 1);
+    let mut signatures = vec![junk(60_000); 20];
+    signatures.push(sign(&theirs, now()));
+    signatures.push(expired);
+    signatures.extend(vec![junk(60_000); 20]);
+    let line = refusal(policy.verify(DATA, &signatures, now()));
+    assert!(
+        line.starts_with("0 of 1 needed signatures; signature 22: "),
+        "{line}"
+    );
+    assert!(line.contains("expired on"), "{line}");
+    assert!(line.contains("made by a key of an unknown kind"), "{line}");
+    assert!(line.ends_with("; 39 more do not count"), "{line}");
+    assert!(line.len() < 600, "{line}");
+}
+
 #[test]
 fn a_revocation_of_another_or_a_changed_one_does_nothing() {
     let (key, other) = (our_key("ci", 10, None), our_key("other", 10, None));
