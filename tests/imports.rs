@@ -47,7 +47,7 @@ const PARTS: &[Part] = &[
             "bundle", "disk", "oci", "packages", "boot", "contract", "front", "runtime", "tree",
         ],
     ),
-    part("plan", 4, &["contract", "front", "runtime"]),
+    part("plan", 4, &["oci", "contract", "front", "runtime"]),
     part("bundle", 4, &["escape", "oci", "contract", "tree"]),
     part("disk", 4, &["oci", "contract", "tree"]),
     part("oci", 3, &["escape", "contract", "tree"]),

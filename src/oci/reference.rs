@@ -34,7 +34,9 @@ pub enum Reference {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// No known transport before the first colon.
-    #[error("'{0}' does not begin with oci:, oci-archive: or docker-archive:")]
+    #[error(
+        "'{0}' is not an image: expected oci:FOLDER[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]"
+    )]
     Transport(String),
     /// Nothing after the transport.
     #[error("'{0}' names no file or folder")]

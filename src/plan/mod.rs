@@ -26,6 +26,8 @@ use problem::Lines;
 use reader::{Context, Table};
 use toml::de::DeTable;
 
+use crate::oci::Reference;
+
 /// A commented `standby.toml` to begin with; it is itself a valid plan.
 pub const TEMPLATE: &str = include_str!("template.toml");
 
@@ -65,10 +67,10 @@ impl Plan {
         };
         let (caddy, front_image) = match &self.front.source {
             FrontSource::Binary(path) => (Some(path.clone()), None),
-            FrontSource::Image(image) => (None, image_path("front.image", image)),
+            FrontSource::Image(image) => (None, Some(image_path("front.image", image))),
         };
         [
-            image_path("runtime.image", &self.runtime.image),
+            Some(image_path("runtime.image", &self.runtime.image)),
             file(
                 "snapshot.path",
                 &Some(self.snapshot.path.clone()),
@@ -109,20 +111,16 @@ impl Plan {
 }
 
 /// The path inside a reference to an image on this machine.
-fn image_path(key: &'static str, image: &At<String>) -> Option<FileRef> {
-    let (transport, rest) = image.value.split_once(':')?;
-    let kind = match transport {
-        "oci" => FileKind::Folder,
-        "oci-archive" | "docker-archive" => FileKind::File,
-        _ => return None,
+fn image_path(key: &'static str, image: &At<Reference>) -> FileRef {
+    let kind = match image.value {
+        Reference::Layout { .. } => FileKind::Folder,
+        Reference::Archive { .. } | Reference::DockerArchive { .. } => FileKind::File,
     };
-    // containers-transports(5): the path ends at the first colon.
-    let path = rest.split(':').next().unwrap_or(rest);
-    Some(FileRef {
+    FileRef {
         key,
-        path: image.clone().map(|_| PathBuf::from(path)),
+        path: image.clone().map(|image| image.path().clone()),
         kind,
-    })
+    }
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Problem> {

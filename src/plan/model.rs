@@ -7,6 +7,7 @@ use standby_contract::service::Network;
 
 use super::problem::At;
 use super::time::Timestamp;
+use crate::oci::Reference;
 
 /// A validated `standby.toml`. Paths are as written: relative ones are meant
 /// from the folder of the file.
@@ -49,7 +50,7 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
     /// A containers-transports(5) reference.
-    pub image: At<String>,
+    pub image: At<Reference>,
     /// Which image of an index.
     pub platform: Platform,
     /// TCP port on which it serves HTTP.
@@ -130,7 +131,7 @@ pub enum FrontSource {
     /// A static binary.
     Binary(At<PathBuf>),
     /// An image that holds one, as a containers-transports(5) reference.
-    Image(At<String>),
+    Image(At<Reference>),
 }
 
 /// `[boot]`

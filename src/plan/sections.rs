@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use standby_contract::cmdline::Policy;
+use standby_contract::service::MOST_SEQUENCE;
+
 use super::model::{Boot, Front, FrontSource, Probe, Runtime, RuntimeNetwork, Service, Snapshot};
 use super::problem::At;
 use super::reader::{Table, Value};
 use super::time::Timestamp;
 use super::values;
-
-/// Integers that every JSON reader holds exactly end here (2⁵³).
-const EXACT: u64 = 1 << 53;
 
 fn path(value: &Value<'_>) -> Option<At<PathBuf>> {
     Some(value.string(values::plain)?.map(PathBuf::from))
@@ -27,7 +27,9 @@ pub(super) fn service(table: &Table<'_>) -> Option<Service> {
     let version = table
         .need("version")
         .and_then(|v| v.string(values::version));
-    let sequence = table.need("sequence").and_then(|v| v.integer(1..EXACT));
+    let sequence = table
+        .need("sequence")
+        .and_then(|v| v.integer(1..MOST_SEQUENCE + 1));
     let max_age = table
         .get("max_age")
         .and_then(|v| v.string(values::duration));
@@ -192,6 +194,9 @@ pub(super) fn boot(table: &Table<'_>) -> Option<Boot> {
     let length: usize = options.iter().map(|option| option.len() + 1).sum();
     if let (Some(value), true) = (&options_value, length > 1024) {
         value.refuse("more than 1024 characters; the kernel's command line has no room for them");
+    }
+    if let (Some(value), Err(error)) = (&options_value, Policy::parse(&options.join(" "))) {
+        value.refuse(error);
     }
     let mbr_active = table.get("mbr_active").and_then(|v| v.boolean());
     Some(Boot {

@@ -1,10 +1,12 @@
 //! Checks of single values. Each error says what is expected.
 
+use standby_contract::cmdline;
+
 use super::model::Platform;
+use crate::oci::reference::{Reference, ReferenceError};
 
 /// Bytes of `64M` and the like where a list of paths names no size.
 pub(super) const DEFAULT_TMPFS: u64 = 64 << 20;
-const TRANSPORTS: [&str; 4] = ["oci:", "oci-archive:", "docker-archive:", "docker://"];
 
 fn quote(text: &str) -> String {
     let short: String = text.chars().take(80).collect();
@@ -130,18 +132,10 @@ pub(super) fn platform(text: &str) -> Result<Platform, String> {
     })
 }
 
-pub(super) fn image(text: &str) -> Result<String, String> {
-    let known = TRANSPORTS.iter().any(|transport| {
-        text.strip_prefix(transport)
-            .is_some_and(|rest| !rest.is_empty())
-    });
-    if !known {
-        return Err(format!(
-            "{} is not an image: expected oci:FOLDER[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] or docker://HOST/NAME",
-            quote(text)
-        ));
-    }
-    plain(text)
+pub(super) fn image(text: &str) -> Result<Reference, String> {
+    plain(text)?
+        .parse()
+        .map_err(|error: ReferenceError| error.to_string())
 }
 
 /// A host name by RFC 1123, in lower case.
@@ -280,6 +274,12 @@ pub(super) fn kernel_option(text: &str) -> Result<String, String> {
             "{} is not one kernel option: expected printable ASCII without spaces, quotes and shell characters",
             quote(text)
         ));
+    }
+    if let Some((cmdline::CHECK | cmdline::ON_FAILURE, _)) = text.split_once('=') {
+        return match cmdline::Policy::parse(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
     }
     let name = text.split('=').next().unwrap_or_default();
     // The kernel takes '-' and '_' in a parameter's name for the same.
