@@ -8,8 +8,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
@@ -197,15 +197,22 @@ impl Plan {
             }
         }
         writer.finish()?;
-        let (blobs, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        side_by_side(&jobs, |(digest, len, at)| {
-            if let Some(kept) = kept
-                && self.take(kept, digest, *len, *at)?
-            {
-                done(*len);
-                return Ok(());
+        // All that was kept comes first: should this attempt fail too, no less is there.
+        let missing = Mutex::new(Vec::new());
+        side_by_side(&jobs, |job @ (digest, len, at)| {
+            match kept {
+                Some(kept) if self.take(kept, digest, *len, *at)? => done(*len),
+                _ => missing
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(*job),
             }
-            blobs.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, FetchError>(())
+        })?;
+        let mut missing = missing.into_inner().unwrap_or_else(PoisonError::into_inner);
+        missing.sort_by_key(|(_, _, at)| *at);
+        let bytes = AtomicU64::new(0);
+        side_by_side(&missing, |(digest, len, at)| {
             client.download(digest, *len, (&self.file, *at), &|came| {
                 bytes.fetch_add(came, Ordering::Relaxed);
                 done(came);
@@ -214,7 +221,7 @@ impl Plan {
         })?;
         Ok(Fetched {
             blobs: jobs.len() as u64,
-            blobs_moved: blobs.into_inner(),
+            blobs_moved: missing.len() as u64,
             bytes_moved: bytes.into_inner(),
         })
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -11,13 +11,13 @@ use rustix::fs::OFlags;
 use serde_json::json;
 
 use crate::bundle::archive;
-use crate::bundle::fetch::{FetchError, Fetched, Offer};
+use crate::bundle::fetch::{FetchError, Fetched, Offer, Plan};
 use crate::bundle::open::Opened;
 use crate::bundle::verify::{Bundle, Candidate, VerifyError};
+use crate::cli::accept::{Accepted, accept_candidate, judge, judge_statement, tell};
 use crate::cli::output::{self, Output};
 use crate::cli::registry::{RegistryArgs, at, place};
 use crate::cli::trust::{SignedBy, TrustArgs};
-use crate::cli::verify::{Accepted, accept_candidate, judge, judge_statement, tell};
 use crate::error::{Failure, IoContext, Kind, Result};
 use crate::oci::Blob;
 use crate::oci::registry::{Client, Remote};
@@ -59,9 +59,10 @@ impl FetchArgs {
             true => Some(self.trust.load_to_use(ui)?),
             false => None,
         };
-        let certificate = trust.iter().map(|trust| trust.source.as_path());
-        let certificate = certificate.filter(|source| source.is_file());
-        output::refuse_input(&self.output, certificate)?;
+        output::refuse_input(
+            &self.output,
+            trust.iter().map(|trust| trust.source.as_path()),
+        )?;
         let client = self.registry.client(&self.remote, false, ui)?;
         let named = |error: FetchError| at(&self.remote, error.into());
         let shown = self.remote.to_string();
@@ -71,11 +72,14 @@ impl FetchArgs {
             judge_statement(&shown, &offer.statement().map_err(named)?, trust)?;
         }
         let output = Output::create(&self.output, self.force)?;
+        let at_partial = partial(&output);
         let kept = match self.resume {
-            true => self.open_kept()?,
+            true => open_kept(&at_partial)?,
             false => None,
         };
-        let fetched = match self.blobs(&offer, &client, &output, kept.as_ref(), ui) {
+        // What fails before the first blob leaves an earlier attempt as it is.
+        let plan = offer.plan(&client, output.file()).map_err(named)?;
+        let fetched = match self.blobs(&plan, &client, kept.as_ref(), ui) {
             Ok(fetched) => fetched,
             Err(failure) => {
                 self.keep(output, &failure, ui);
@@ -110,31 +114,21 @@ impl FetchArgs {
         }
         // Only what was of use is surely what an earlier attempt left.
         if let Some(kept) = kept {
-            self.discard(&kept, fetched.blobs_moved < fetched.blobs, ui);
+            discard(&at_partial, &kept, fetched.blobs_moved < fetched.blobs, ui);
         }
         Ok(())
     }
 
     fn blobs(
         &self,
-        offer: &Offer,
+        plan: &Plan,
         client: &Client,
-        output: &Output,
         kept: Option<&Arc<File>>,
         ui: &Ui,
     ) -> Result<Fetched> {
-        let named = |error: FetchError| at(&self.remote, error.into());
-        let plan = offer.plan(client, output.file()).map_err(named)?;
         let progress = ui.progress("fetching", plan.size);
         plan.write(client, kept, &|bytes| progress.add(bytes))
-            .map_err(named)
-    }
-
-    /// Beside the output, so that it is of the same file system.
-    fn partial(&self) -> PathBuf {
-        let mut name = OsString::from(self.output.as_os_str());
-        name.push(".partial");
-        PathBuf::from(name)
+            .map_err(|error| at(&self.remote, error.into()))
     }
 
     /// After a transfer that failed; what was refused is never kept.
@@ -142,52 +136,11 @@ impl FetchArgs {
         if !self.resume || failure.kind == Kind::Untrusted {
             return;
         }
-        let path = self.partial();
+        let path = partial(&output);
         match output.keep(&path) {
             Ok(()) => ui.note(format!("what came is kept in {}", path.display())),
-            Err(error) => ui.warn(format!("what came is not kept: {}", error.error)),
+            Err(error) => ui.warn(format!("what came is not kept: {:#}", error.error)),
         }
-    }
-
-    /// Takes an earlier attempt away once it is not needed any more, if its name is
-    /// still its own and blobs were taken from it.
-    fn discard(&self, kept: &File, was_of_use: bool, ui: &Ui) {
-        let path = self.partial();
-        let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
-        let same = matches!(
-            (fs::symlink_metadata(&path).map(id), kept.metadata().map(id)),
-            (Ok(a), Ok(b)) if a == b
-        );
-        if was_of_use && same {
-            let _ = fs::remove_file(path);
-        } else {
-            ui.note(format!(
-                "{} was of no use, and is left as it is",
-                path.display()
-            ));
-        }
-    }
-
-    /// An earlier attempt. What is certainly none is neither read nor, later,
-    /// replaced or removed.
-    fn open_kept(&self) -> Result<Option<Arc<File>>> {
-        let path = self.partial();
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let flags = i32::try_from(flags.bits()).unwrap_or(0);
-        let cannot = || format!("cannot open {}", path.display());
-        let file = match File::options().read(true).custom_flags(flags).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).because(cannot()),
-        };
-        let is_file = file.metadata().because(cannot())?.is_file();
-        let file = Arc::new(file);
-        let begins = || archive::begins(&Blob::in_file(file.clone(), 0, archive::HEAD));
-        if is_file && begins() {
-            return Ok(Some(file));
-        }
-        let text = format!("{} is not what an earlier fetch kept", path.display());
-        Err(Failure::text(text).hint("move it away, or fetch without --resume"))
     }
 
     fn report(
@@ -241,4 +194,50 @@ impl FetchArgs {
             ));
         }
     }
+}
+
+/// Beside where the output is written, so that it is of the same file system.
+fn partial(output: &Output) -> PathBuf {
+    let mut name = OsString::from(output.place().as_os_str());
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+/// Takes an earlier attempt away once it is not needed any more, if its name is
+/// still its own and blobs were taken from it.
+fn discard(path: &Path, kept: &File, was_of_use: bool, ui: &Ui) {
+    let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let same = matches!(
+        (fs::symlink_metadata(path).map(id), kept.metadata().map(id)),
+        (Ok(a), Ok(b)) if a == b
+    );
+    if was_of_use && same {
+        let _ = fs::remove_file(path);
+    } else {
+        ui.note(format!(
+            "{} was of no use, and is left as it is",
+            path.display()
+        ));
+    }
+}
+
+/// An earlier attempt. What is certainly none is neither read nor, later,
+/// replaced or removed.
+fn open_kept(path: &Path) -> Result<Option<Arc<File>>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let cannot = || format!("cannot open {}", path.display());
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).because(cannot()),
+    };
+    let is_file = file.metadata().because(cannot())?.is_file();
+    let file = Arc::new(file);
+    let begins = || archive::begins(&Blob::in_file(file.clone(), 0, archive::HEAD));
+    if is_file && begins() {
+        return Ok(Some(file));
+    }
+    let text = format!("{} is not what an earlier fetch kept", path.display());
+    Err(Failure::text(text).hint("move it away, or fetch without --resume"))
 }

@@ -424,6 +424,25 @@ fn what_never_ends_whole_is_given_up_and_kept_only_on_request() {
     fetch(&place, &server, "--resume").fails(1, &["cut off", "is kept in got/x.oci.tar.partial"]);
     let names = place.shell("ls -A got").ok().out;
     assert_eq!(names, "x.oci.tar.partial\n");
+    // An attempt that gets less far leaves no less, whether it ends at a manifest
+    // or no blob comes at all.
+    let kept = std::fs::read(place.at("got/x.oci.tar.partial")).unwrap();
+    let index = shelf.index();
+    let runtime = index["manifests"][0]["digest"].as_str().unwrap();
+    let server = but_for(&shelf, runtime, |_, stream| reply(stream, 404, &[], b""));
+    fetch(&place, &server, "--resume").fails(1, &["has no manifest"]);
+    assert!(std::fs::read(place.at("got/x.oci.tar.partial")).unwrap() == kept);
+    let (statement, signature) = (shelf.artefact("statement"), shelf.artefact("signature"));
+    let other = shelf.clone();
+    let server = Server::start(move |request, stream| {
+        let known = statement.iter().chain(&signature);
+        let known = known.into_iter().any(|name| request.is_for(name));
+        match request.target.contains("/blobs/") && !known {
+            true => reply(stream, 404, &[], b""),
+            false => other.serve(request, stream),
+        }
+    });
+    fetch(&place, &server, "--resume").fails(1, &["is kept in got/x.oci.tar.partial"]);
     // Only the blob that is missing moves.
     let honest = but_for(&shelf, "", |_, _| {});
     let json = fetch(&place, &honest, &format!("{TRUST} --resume --json"))
