@@ -61,6 +61,15 @@ const END: usize = 100;
 /// the middle left out of a long one, so that it neither fills a screen nor moves to
 /// where a line of ours would begin. The end may say what is wrong.
 pub fn short(text: &str) -> String {
+    cut(text, FRONT, END)
+}
+
+/// The same with room for a sentence of ours around it.
+pub fn sentence(text: &str) -> String {
+    cut(text, 3 * FRONT, 2 * END)
+}
+
+fn cut(text: &str, front: usize, end: usize) -> String {
     let mut out = String::new();
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -73,8 +82,8 @@ pub fn short(text: &str) -> String {
             c => out.extend(c.escape_unicode()),
         }
     }
-    let front = out.char_indices().nth(FRONT).map(|(at, _)| at);
-    let end = out.char_indices().nth_back(END - 1).map(|(at, _)| at);
+    let front = out.char_indices().nth(front).map(|(at, _)| at);
+    let end = out.char_indices().nth_back(end - 1).map(|(at, _)| at);
     match front.zip(end) {
         Some((front, end)) if front < end => {
             let (front, end) = (out.get(..front), out.get(end..));

@@ -11,8 +11,9 @@ use serde::Serialize;
 use crate::error::Failure;
 use crate::escape;
 
-/// Lines of an error.
-const MOST_LINES: usize = 100;
+/// Lines of an error that are shown, from its front and from its end.
+const FIRST_LINES: usize = 40;
+const LAST_LINES: usize = 60;
 
 /// How to speak.
 #[derive(Debug)]
@@ -89,14 +90,14 @@ impl Ui {
     pub fn note(&self, text: impl Display) {
         if !self.quiet {
             self.clear();
-            err(&format!("{}\n", escape::line(&text.to_string())));
+            err(&format!("{}\n", escape::sentence(&text.to_string())));
         }
     }
 
     /// Something to think about that did not stop the work.
     pub fn warn(&self, text: impl Display) {
         self.clear();
-        let text = escape::line(&text.to_string());
+        let text = escape::sentence(&text.to_string());
         err(&format!("{} {text}\n", self.paint("33", "warning:")));
     }
 
@@ -245,12 +246,17 @@ fn paragraph(text: &str) -> String {
 /// document may be repeated in it before anything of it is known to be genuine.
 fn bounded(text: impl Display) -> String {
     let text = text.to_string();
-    let mut lines = text.split('\n');
-    let mut shown: Vec<String> = lines.by_ref().take(MOST_LINES).map(escape::short).collect();
-    let more = lines.count();
-    if more > 0 {
-        shown.push(format!("and {more} more lines"));
+    let lines: Vec<&str> = text.split('\n').collect();
+    let more = lines.len().saturating_sub(FIRST_LINES + LAST_LINES);
+    if more == 0 {
+        let shown: Vec<String> = lines.into_iter().map(escape::short).collect();
+        return shown.join("\n");
     }
+    // A program that failed says why at the end.
+    let (first, rest) = lines.split_at(FIRST_LINES);
+    let mut shown: Vec<String> = first.iter().map(|line| escape::short(line)).collect();
+    shown.push(format!("… {more} lines …"));
+    shown.extend(rest.iter().skip(more).map(|line| escape::short(line)));
     shown.join("\n")
 }
 
@@ -275,7 +281,7 @@ mod tests {
             "a b\n    verified\\u{1b}[31m\\u{9b}m\\u{d}\\u{202e}"
         );
         let many = super::paragraph(&"x\n".repeat(1000));
-        assert!(many.ends_with("    and 901 more lines"), "{many}");
+        assert!(many.contains("\n    … 901 lines …\n"), "{many}");
         assert_eq!(
             super::json_text("\u{9b}\n\u{e0001}"),
             "\\u009b\n\\udb40\\udc01"

@@ -11,7 +11,7 @@ use crate::oci::Digest;
 use crate::oci::json::{self, JsonError};
 
 /// The version of [`Memory`]'s JSON.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes that a memory may have.
 pub const MOST_BYTES: u64 = 4 << 20;
 /// Overrides that are kept, the newest last.
@@ -195,9 +195,11 @@ impl Memory {
     /// Reads the JSON of a memory.
     pub fn parse(bytes: &[u8]) -> Result<Self, MemoryError> {
         json::check(bytes, MOST_BYTES)?;
-        let memory: Memory = serde_json::from_slice(bytes).map_err(JsonError::from)?;
-        if memory.version != VERSION {
-            return Err(MemoryError::Version(memory.version));
+        let mut memory: Memory = serde_json::from_slice(bytes).map_err(JsonError::from)?;
+        // Version 1 knew neither when a bundle was made nor disks; the rest is the same.
+        match memory.version {
+            1 | VERSION => memory.version = VERSION,
+            newer => return Err(MemoryError::Version(newer)),
         }
         if let Some(bad) = memory.services.keys().find(|name| !is_service_name(name)) {
             return Err(MemoryError::Service(bad.clone()));
@@ -214,8 +216,16 @@ impl Memory {
     }
 
     /// The JSON.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
-        json::canonical(self)
+    ///
+    /// What is longer than is ever read again loses its oldest overrides.
+    pub fn to_bytes(&mut self) -> Result<Vec<u8>, serde_json::Error> {
+        loop {
+            let bytes = json::canonical(self)?;
+            if bytes.len() as u64 <= MOST_BYTES || self.overrides.is_empty() {
+                return Ok(bytes);
+            }
+            self.overrides.drain(..self.overrides.len().div_ceil(2));
+        }
     }
 
     /// The time to judge by: the clock's, but never before what was seen, since a
@@ -396,6 +406,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_can_be_read_again() {
+        let mut memory = Memory::default();
+        let statement = statement("x", 7, at(1000), None);
+        memory.accept(&statement, &Digest::of(b"x"), &[], at(2000));
+        for number in 0..900 {
+            memory.accept_disk(&Digest::of(b"d"), &format!("{number:09000}"), at(3000));
+        }
+        let bytes = memory.to_bytes().unwrap();
+        assert!(bytes.len() as u64 <= MOST_BYTES);
+        let again = Memory::parse(&bytes).unwrap();
+        assert_eq!(again.services, memory.services);
+        let last = again.overrides.last().map(|over| over.why.as_str());
+        assert!(last.is_some_and(|why| why.ends_with("0899")));
+    }
+
+    #[test]
     fn times_that_rfc_3339_does_not_know() {
         assert_eq!(rfc3339(at(LAST)), "9999-12-31T23:59:59Z");
         assert_eq!(rfc3339(at(LAST + 1)), "9999-12-31T23:59:59Z");
@@ -455,7 +481,8 @@ mod tests {
                 memory.accept(&statement, &digest, &problems, at(now));
                 prop_assert!(memory.reference(at(0)) >= at(now));
             }
-            prop_assert_eq!(Memory::parse(&memory.to_bytes().unwrap()).unwrap(), memory);
+            let bytes = memory.to_bytes().unwrap();
+            prop_assert_eq!(Memory::parse(&bytes).unwrap(), memory);
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::bundle::freshness::{MOST_BYTES, Memory};
@@ -21,7 +21,9 @@ use crate::ui::Ui;
 const SYSTEM: &str = "/var/lib/standby";
 /// The file in that folder.
 const NAME: &str = "accepted.json";
-/// How often, and how long each time, the folder is waited for.
+/// The file beside it that is locked; it stays.
+const LOCK: &str = ".lock";
+/// How often, and how long each time, that is waited for.
 const WAITS: u32 = 100;
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -83,20 +85,27 @@ impl Seen {
     }
 }
 
-/// Holds a folder alone, since two at once would forget one of them. Whoever else
-/// holds it for long is not waited for.
+/// Holds a folder's memory alone, since two at once would forget one of them.
+/// Whoever else holds it for long is not waited for; only who may write the memory
+/// can hold it.
 fn lock(folder: &Path) -> io::Result<File> {
-    let folder = File::open(folder)?;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
+        .open(folder.join(LOCK))?;
     for _ in 0..WAITS {
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(folder),
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
             Err(Errno::WOULDBLOCK) => std::thread::sleep(WAIT),
             Err(error) => return Err(error.into()),
         }
     }
     let seconds = (WAIT * WAITS).as_secs();
     Err(io::Error::other(format!(
-        "another program has held its folder for {seconds} seconds"
+        "another program has held it for {seconds} seconds"
     )))
 }
 
@@ -114,12 +123,10 @@ fn usual_folder() -> PathBuf {
 }
 
 fn read(path: &Path) -> Result<Memory> {
-    let Some(bytes) = read_if_there(path, MOST_BYTES)? else {
+    let hint = "it holds what this machine has accepted: mend it, or move it away knowingly";
+    let bytes = read_if_there(path, MOST_BYTES).map_err(|failure| failure.hint(hint))?;
+    let Some(bytes) = bytes else {
         return Ok(Memory::default());
     };
-    Memory::parse(&bytes).map_err(|error| {
-        Failure::input(error)
-            .context(path.display())
-            .hint("it holds what this machine has accepted: mend it, or move it away knowingly")
-    })
+    Memory::parse(&bytes).map_err(|error| Failure::input(error).context(path.display()).hint(hint))
 }
