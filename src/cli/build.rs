@@ -1,7 +1,7 @@
 //! `standby build`: bakes the bundle and the disk.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::json;
-use standby_contract::service::Signer;
+use standby_contract::service::{MOST_SEQUENCE, Signer};
 use standby_front::validate;
 use standby_keys::SignerKey;
 use standby_snapshot::Snapshot;
@@ -22,24 +22,23 @@ use crate::bake::machine::Probe;
 use crate::bake::workshop::Workshop;
 use crate::bundle::component::{ArtifactLayer, Component, Role, SNAPSHOT};
 use crate::cli::disk::{Format, convert};
-use crate::cli::keys::make_folder;
 use crate::cli::open::{open_image, open_layout, read_small};
 use crate::cli::output::{Output, commit_all, refuse_existing, scratch};
+use crate::cli::places::CA_CERTIFICATES;
 use crate::cli::signer::SignerArgs;
+use crate::cli::work::{failure, joined, make_folder, threads};
 use crate::disk::image::Choices;
-use crate::error::{Failure, IoContext, Kind, Result};
+use crate::error::{Failure, IoContext, Result};
 use crate::oci::image::Platform;
 use crate::oci::{Digest, Image, media};
 use crate::plan::{FileKind, FrontSource, Plan, Timestamp};
 use crate::ui::{Ui, bytes};
 
-/// Where Debian and most others keep the machine's CA certificates.
-const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Bytes of a plan, a Caddyfile, a maintenance page or CA certificates.
 const MOST_TEXT: u64 = 8 << 20;
 /// Time for Caddy to check its Caddyfile.
 const VALIDATE_TIME: Duration = Duration::from_secs(60);
-/// Kernel options of every disk: both consoles, and no reboot loop.
+/// Kernel options of every disk: what the kernel says goes to both consoles.
 const KERNEL_OPTIONS: &str = "ro console=tty0 console=ttyS0,115200n8 loglevel=4";
 
 /// Bake a signed bundle and its bootable disk from standby.toml
@@ -63,8 +62,8 @@ pub struct BuildArgs {
     /// [default: the plan's, then SOURCE_DATE_EPOCH, then now]
     #[arg(long, value_name = "TIME")]
     created: Option<String>,
-    /// Sequence of the bundle, instead of the plan's
-    #[arg(long, value_name = "N")]
+    /// Sequence of the bundle, instead of the plan's: from 1 to 2^53 - 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_SEQUENCE))]
     sequence: Option<u64>,
     /// Run no program: do not let Caddy check its Caddyfile
     #[arg(long)]
@@ -131,7 +130,7 @@ impl BuildArgs {
         let (checked, built) = std::thread::scope(|scope| {
             let check = || match self.no_exec {
                 true => Ok(()),
-                false => check_caddyfile(&plan, &base, &caddyfile),
+                false => check_caddyfile(&plan, &base, &caddyfile, ui),
             };
             let checking = scope.spawn(check);
             let built = build(inputs, &tools);
@@ -346,13 +345,6 @@ fn at(plan: &Plan, at: crate::plan::Position) -> String {
     format!("{}:{}:{}", plan.file, at.line, at.column)
 }
 
-/// Threads to use: as asked, or one a CPU.
-pub fn threads(asked: Option<NonZeroUsize>) -> NonZeroUsize {
-    asked
-        .or_else(|| std::thread::available_parallelism().ok())
-        .unwrap_or(NonZeroUsize::MIN)
-}
-
 fn kernel_options(plan: &Plan) -> String {
     let own = plan.boot.options.iter().map(String::as_str);
     std::iter::once(KERNEL_OPTIONS)
@@ -463,8 +455,9 @@ fn front_files(plan: &Plan, base: &Path, created: Timestamp, ui: &Ui) -> Result<
 }
 
 /// Lets Caddy itself check the Caddyfile: the one program that a build runs.
-fn check_caddyfile(plan: &Plan, base: &Path, caddyfile: &[u8]) -> Result {
+fn check_caddyfile(plan: &Plan, base: &Path, caddyfile: &[u8], ui: &Ui) -> Result {
     let FrontSource::Binary(path) = &plan.front.source else {
+        ui.note("the Caddyfile is not checked: its Caddy is inside an image");
         return Ok(());
     };
     let scratch = tempfile::tempdir().because("cannot make a temporary folder")?;
@@ -532,35 +525,4 @@ fn sums(outputs: &[&Output]) -> Result<String> {
         text.push_str(&format!("{}  {name}\n", digest.hex()));
     }
     Ok(text)
-}
-
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// What a failed build means, and what to do about it.
-pub fn failure(error: impl Into<anyhow::Error>, folder: &Path) -> Failure {
-    let error = error.into();
-    let hint = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .find_map(|io| match io.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
-                "make room on the file system of {}; nothing was written",
-                folder.display()
-            )),
-            ErrorKind::FileTooLarge => Some(format!(
-                "raise the limit on a file's size ('ulimit -f'), or write elsewhere: the file system \
-                 of {} may have one of its own (FAT32: 4 GiB); nothing was written",
-                folder.display()
-            )),
-            _ => None,
-        });
-    Failure {
-        kind: Kind::Input,
-        error,
-        hint,
-    }
 }

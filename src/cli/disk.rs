@@ -10,15 +10,14 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::bake::derive::derive;
-use crate::bake::error::BakeError;
 use crate::bundle::parts::list_of;
-use crate::cli::build::{failure, threads};
+use crate::cli::accept::{accept, tell};
 use crate::cli::output::{self, Output, scratch};
 use crate::cli::trust::TrustArgs;
-use crate::cli::verify::{accept, tell};
+use crate::cli::work::{derive_failure, failure, threads};
 use crate::disk::output::{OutputError, qcow2, zst};
 use crate::disk::source::FileSource;
-use crate::error::{Failure, IoContext, Kind, Result};
+use crate::error::{IoContext, Result};
 use crate::ui::{Ui, bytes};
 
 /// The forms in which a disk is written.
@@ -41,6 +40,12 @@ impl Format {
             Format::RawZst => "raw.zst",
             Format::Qcow2 => "qcow2",
         }
+    }
+
+    /// A disk's name without its form's ending, if it has one.
+    pub fn stem(name: &str) -> Option<&str> {
+        let mut forms = Format::value_variants().iter();
+        forms.find_map(|form| name.strip_suffix(form.extension())?.strip_suffix('.'))
     }
 }
 
@@ -74,8 +79,7 @@ impl DiskArgs {
         output::refuse_existing(&self.output, self.force)?;
         let trust = self.trust.load_to_use(ui)?;
         let list = list_of(&self.bundle);
-        let certificate = Some(&trust.source).filter(|source| source.is_file());
-        let inputs = [Some(&self.bundle), certificate, list.as_ref()];
+        let inputs = [Some(&self.bundle), Some(&trust.source), list.as_ref()];
         let inputs = inputs.into_iter().flatten().map(PathBuf::as_path);
         output::refuse_input(&self.output, inputs)?;
         let accepted = accept(&self.bundle, &trust)?;
@@ -114,19 +118,6 @@ impl DiskArgs {
         ]);
         Ok(())
     }
-}
-
-/// What a failed derivation means: our machine's fault, or the bundle's.
-pub fn derive_failure(error: BakeError, folder: &std::path::Path) -> Failure {
-    if error.is_environment() {
-        return failure(error, folder);
-    }
-    Failure {
-        kind: Kind::Untrusted,
-        error: error.into(),
-        hint: None,
-    }
-    .hint("the bundle does not lead to what was signed; do not use it")
 }
 
 /// Writes a raw disk in another form; nothing to do for raw itself.

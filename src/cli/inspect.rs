@@ -9,9 +9,10 @@ use serde_json::json;
 use crate::bake::sbom;
 use crate::bundle::Role;
 use crate::bundle::verify::Candidate;
+use crate::cli::accept::REFUSED;
 use crate::cli::build::signer_text;
 use crate::cli::open::open_bundle;
-use crate::cli::verify::{REFUSED, component_values};
+use crate::cli::verify::component_values;
 use crate::error::{Failure, Result};
 use crate::ui::{Ui, bytes};
 

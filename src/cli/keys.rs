@@ -1,6 +1,6 @@
 //! `standby keys`: keys that sign bundles.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
@@ -9,7 +9,8 @@ use standby_keys::{GenerateOptions, generate};
 
 use crate::cli::output;
 use crate::cli::signer::PassphraseArgs;
-use crate::error::{Failure, IoContext, Result};
+use crate::cli::work::make_folder;
+use crate::error::{Failure, Result};
 use crate::ui::Ui;
 
 /// Make keys that sign bundles
@@ -102,9 +103,4 @@ impl GenerateArgs {
         ]);
         Ok(())
     }
-}
-
-/// Makes a folder if it does not exist.
-pub fn make_folder(path: &Path) -> Result {
-    std::fs::create_dir_all(path).because(format!("cannot make the folder {}", path.display()))
 }

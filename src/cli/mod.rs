@@ -1,7 +1,9 @@
 //! The command line: one file a verb, its arguments and its run. Only here are
 //! arguments, environment and clock read.
 
+mod accept;
 mod build;
+mod compare;
 mod diff;
 mod disk;
 mod export;
@@ -23,13 +25,15 @@ mod split;
 mod sums;
 mod trust;
 mod verify;
+mod work;
 
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::{Kind, Result};
+use crate::error::{Failure, Kind, Result};
 use crate::ui::Ui;
 
 #[derive(Debug, Parser)]
@@ -73,7 +77,8 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Runs the program; never panics on input.
+/// Runs the program; never panics on input, and says so with an exit code of its
+/// own if it does.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -89,7 +94,7 @@ pub fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let ui = Ui::new(cli.json, cli.quiet, no_colour);
     on_signals();
-    match run(&cli.verb, &ui) {
+    match guarded(|| run(&cli.verb, &ui)) {
         Ok(code) => code,
         Err(failure) => {
             ui.failure(&failure);
@@ -119,6 +124,29 @@ fn run(verb: &Verb, ui: &Ui) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A panic, in whichever thread, as a failure; what was not committed is gone by then.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let first = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&first);
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let mut first = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| info.to_string().replace('\n', " "));
+        if std::env::var_os("RUST_BACKTRACE").is_some() {
+            default(info);
+        }
+    }));
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    drop(panic::take_hook());
+    done.unwrap_or_else(|_| {
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = first.as_deref().unwrap_or("it panicked");
+        Err(Failure::bug(anyhow::anyhow!("{what}"))
+            .context("a fault of this program")
+            .hint("please report it, with the command; RUST_BACKTRACE=1 shows where it was"))
+    })
+}
+
 /// On an interrupt nothing half-written stays behind: what has no name yet goes
 /// with the process, what has one is removed first.
 fn on_signals() {
@@ -135,4 +163,27 @@ fn on_signals() {
             let _ = signal_hook::low_level::emulate_default_handler(signal);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::panic)]
+    fn a_panic_of_a_thread_is_a_failure_with_a_code_of_its_own() {
+        let work = || -> Result {
+            std::thread::scope(|scope| {
+                let thread = scope.spawn(|| panic!("no such case"));
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| panic::resume_unwind(panic))
+            })
+        };
+        let failure = guarded(work).unwrap_err();
+        assert_eq!(failure.kind.code(), 70);
+        let text = format!("{:#}", failure.error);
+        assert!(text.contains("src/cli/mod.rs"), "{text}");
+        assert!(text.contains("no such case"), "{text}");
+    }
 }

@@ -14,9 +14,9 @@ use crate::bundle::archive::ArchiveError;
 use crate::bundle::open::{self, Opened};
 use crate::bundle::parts::{self, Joined, Part, Parts, PartsError};
 use crate::bundle::verify::VerifyError;
-use crate::cli::build::{failure, threads};
+use crate::cli::accept::refused;
 use crate::cli::output::scratch;
-use crate::cli::verify::refused;
+use crate::cli::work::{failure, threads};
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::archive::Archive;
 use crate::oci::image::Platform;
@@ -24,9 +24,8 @@ use crate::oci::layout::Layout;
 use crate::oci::{Blob, Image, Reference, docker};
 
 /// The image of a reference; relative paths are meant from `base`.
-pub fn open_image(reference: &str, base: &Path, platform: &Platform) -> Result<Image> {
-    let reference: Reference = reference.parse().map_err(Failure::input)?;
-    let reference = reference.below(base);
+pub fn open_image(reference: &Reference, base: &Path, platform: &Platform) -> Result<Image> {
+    let reference = reference.clone().below(base);
     let path = reference.path();
     let name = reference.name();
     let image = match &reference {

@@ -1,6 +1,10 @@
-//! Folders that the environment names.
+//! Places on this machine: folders that the environment names, and what is where
+//! everywhere.
 
 use std::path::PathBuf;
+
+/// Where Debian and most others keep the machine's CA certificates.
+pub const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A folder in a variable. One that is empty or relative is as good as none (XDG
 /// Base Directory Specification): where the program happens to be started must

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::bundle::publish::publish;
 use crate::bundle::verify::Candidate;
-use crate::cli::build::threads;
+use crate::cli::accept::REFUSED;
 use crate::cli::open::open_bundle;
 use crate::cli::registry::{RegistryArgs, at, place};
-use crate::cli::verify::REFUSED;
+use crate::cli::work::threads;
 use crate::error::{Failure, Result};
 use crate::oci::registry::{Remote, Version};
 use crate::ui::{Ui, bytes};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::keys::make_folder;
+use crate::cli::work::make_folder;
 use crate::cli::{command, output};
 use crate::error::{IoContext, Result};
 use crate::ui::Ui;
@@ -41,8 +41,8 @@ fn markdown(command: clap::Command) -> String {
     let mut text = String::from(
         "# The command line\n\nWritten by `make docs` from the program itself.\n\n\
          Results go to standard output, all else to standard error. Exit codes: 0 done; 1 the \
-         input or the\nenvironment is at fault; 2 the command line is; 3 not trusted; 70 a fault \
-         of the program.\n",
+         input or the\nenvironment is at fault; 2 the command line is; 3 not trusted; 4 two bundles \
+         differ (diff --exit-code);\n70 a fault of the program.\n",
     );
     section(command, "standby", &mut text);
     text

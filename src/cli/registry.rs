@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::bundle::fetch::FetchError;
+use crate::cli::accept::REFUSED;
 use crate::cli::open::read_if_there;
 use crate::cli::places;
 use crate::error::{Failure, Kind, Result};
@@ -14,8 +15,6 @@ use crate::oci::registry::credentials::{self, Found};
 use crate::oci::registry::{Client, Credential, Options, Remote};
 use crate::ui::Ui;
 
-/// Debian's file of root certificates.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Bytes of a file of root certificates.
 const MOST_ROOTS: u64 = 16 << 20;
 
@@ -83,7 +82,7 @@ impl RegistryArgs {
             .ca_file
             .clone()
             .or_else(|| variable("SSL_CERT_FILE"))
-            .unwrap_or_else(|| PathBuf::from(SYSTEM_ROOTS));
+            .unwrap_or_else(|| PathBuf::from(places::CA_CERTIFICATES));
         let bytes = read_if_there(&path, MOST_ROOTS)?;
         bytes.ok_or_else(|| {
             Failure::text(format!("{} does not exist", path.display())).hint(
@@ -200,9 +199,7 @@ pub fn at(remote: &Remote, failure: Failure) -> Failure {
     let failure = failure.context(remote.to_string());
     match hint {
         Some(hint) => failure.hint(hint),
-        None if failure.kind == Kind::Untrusted && failure.hint.is_none() => {
-            failure.hint(crate::cli::verify::REFUSED)
-        }
+        None if failure.kind == Kind::Untrusted && failure.hint.is_none() => failure.hint(REFUSED),
         None => failure,
     }
 }

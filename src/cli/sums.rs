@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use standby_keys::detached_packets;
 
+use crate::cli::accept::warn_other;
+use crate::cli::disk::Format;
 use crate::cli::open::{self, open_file};
 use crate::cli::trust::{SignedBy, Trust};
-use crate::cli::verify::warn_other;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::{Blob, Digest};
 use crate::ui::Ui;
@@ -89,8 +90,7 @@ impl Sums {
     /// The bundle of a disk, if it is listed and lies here: the one of its name, since
     /// somebody may have listed several releases.
     pub fn bundle_of(&self, disk: &str) -> Option<&str> {
-        let ends = [".raw", ".raw.zst", ".qcow2"];
-        let stem = ends.iter().find_map(|end| disk.strip_suffix(end))?;
+        let stem = Format::stem(disk)?;
         let mut names = self.files.iter().map(|(_, name)| name.as_str());
         let bundle = names.find(|name| name.strip_suffix(".oci.tar") == Some(stem))?;
         self.folder.join(bundle).is_file().then_some(bundle)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
@@ -11,11 +11,13 @@ use standby_keys::{FolderError, Signer, TrustFile, TrustPolicy, UnmatchedRevocat
 
 use crate::bundle::freshness::{Memory, Problem, TOLERANCE, rfc3339};
 use crate::bundle::statement::Statement;
+use crate::cli::accept::REFUSED;
 use crate::cli::open::read_small;
 use crate::cli::places;
 use crate::cli::seen::Seen;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::Digest;
+use crate::plan::Timestamp;
 use crate::ui::Ui;
 
 /// Where trust folders are looked for without `--trust`.
@@ -31,7 +33,7 @@ pub struct WhomArgs {
     #[arg(long, value_name = "CERT|DIR")]
     trust: Option<PathBuf>,
     /// Judge as of this time (RFC 3339) instead of now
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<SystemTime>,
     /// Folder of what was accepted before
     /// [default: STANDBY_STATE, then /var/lib/standby for root, else standby in the user's state folder]
@@ -68,6 +70,12 @@ pub struct Trust {
     allow_rollback: bool,
     /// The reference time was named: a supposition, of which nothing is remembered.
     pub supposed: bool,
+}
+
+/// A time as in a plan: RFC 3339, in whole seconds, with its zone.
+fn time(text: &str) -> std::result::Result<SystemTime, String> {
+    let time = Timestamp::parse(text)?;
+    Ok(UNIX_EPOCH + Duration::from_secs(time.seconds()))
 }
 
 impl TrustArgs {
@@ -187,7 +195,7 @@ impl Trust {
                         "{what}: not signed as {} asks",
                         self.source.display()
                     ))
-                    .hint(crate::cli::verify::REFUSED)
+                    .hint(REFUSED)
             })
     }
 
@@ -196,9 +204,23 @@ impl Trust {
         &self.policy
     }
 
-    /// Whether a thing may be accepted of which nothing is known but who signed it.
-    pub fn allows_any_age(&self) -> bool {
-        self.allow_stale && self.allow_rollback && self.policy.allows_every_service()
+    /// Whether a thing may be accepted of which nothing is known but who signed it;
+    /// else what there is to do.
+    pub fn allows_unknown(&self) -> std::result::Result<(), &'static str> {
+        match (
+            self.policy.allows_every_service(),
+            self.allow_stale && self.allow_rollback,
+        ) {
+            (true, true) => Ok(()),
+            (true, false) => Err(
+                "put the bundle that SHA256SUMS lists beside it, or name it with --bundle; to \
+                 accept this disk all the same, knowingly, add --allow-stale --allow-rollback",
+            ),
+            (false, _) => Err(
+                "put the bundle that SHA256SUMS lists beside it, or name it with --bundle: the \
+                 trust policy allows certain services only, and nothing else says which this is",
+            ),
+        }
     }
 
     /// All that is wrong with a bundle's age, for verbs that put it to no use.
@@ -257,7 +279,7 @@ impl Trust {
             (Some(option), _) => format!(
                 "look for a newer one; to start this one all the same, knowingly, add {option}"
             ),
-            (None, Problem::NoTime(_)) => crate::cli::verify::REFUSED.to_owned(),
+            (None, Problem::NoTime(_)) => REFUSED.to_owned(),
             (None, _) => "correct this machine's clock, or name the time with --at".to_owned(),
         };
         let failure = Failure::untrusted(refused.clone());
@@ -369,8 +391,15 @@ fn beside(path: &Path) -> Vec<String> {
     let policy = fs::symlink_metadata(folder.join("policy.toml")).is_ok();
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // Where `keys generate` has left it, the revocation lies ready beside its key.
+    let is_ready = |name: &str| {
+        let stem = name.strip_suffix(".revocation.pgp");
+        stem.is_some_and(|stem| folder.join(format!("{stem}.key.pgp")).exists())
+    };
+    let is_one =
+        |name: &str| name.ends_with(".rev") || name.ends_with(".revocation.pgp") && !is_ready(name);
     let revocation = names
-        .filter(|name| name.ends_with(".rev") && path.file_name() != Some(name.as_ref()))
+        .filter(|name| is_one(name) && path.file_name() != Some(name.as_ref()))
         .filter(|name| !TrustPolicy::leaves_out(name))
         .min();
     let policy = policy.then(|| "policy.toml".to_owned());

@@ -2,6 +2,11 @@
 //! of the others: it takes lengths first, so that the whole disk can be laid
 //! out before any content exists, and then content by position. [`image`] puts
 //! them together.
+//!
+//! What was written can be read again (`reader`, `check`, `Table::read`): that is
+//! how tests and fuzzers judge the writers, and one writer's output is held
+//! against another's reader. Of the readers the program itself uses those of
+//! [`output`], to compare disks.
 
 pub mod bios;
 pub mod derive;

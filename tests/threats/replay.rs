@@ -58,7 +58,7 @@ fn an_older_one_while_a_newer_is_accepted() {
     // The older one has read the memory and waits to write to it.
     let program = crate::cli::PROGRAM;
     let said = place.shell(&format!(
-        "exec 9<state; flock 9
+        "exec 9>state/.lock; flock 9
         {program} {verify} 9<&- & older=$!
         sleep 4
         cp newer/accepted.json state/
@@ -75,11 +75,17 @@ fn a_memory_that_somebody_holds() {
     std::fs::create_dir(place.at("state")).unwrap();
     let program = crate::cli::PROGRAM;
     let said = place.shell(&format!(
-        "exec 9<state; flock 9; {program} verify {BUNDLE} --trust {CERT} 9<&-"
+        "exec 9>state/.lock; flock 9; {program} verify {BUNDLE} --trust {CERT} 9<&-"
     ));
     said.ok()
-        .says(&["another program has held its folder", "10 seconds"]);
-    assert!(place.listing("state").is_empty());
+        .says(&["another program has held it", "10 seconds"]);
+    assert!(!place.at("state/accepted.json").exists());
+    // Who may not write there cannot hold it.
+    place.run("rm state/.lock").ok();
+    let said = place.shell(&format!(
+        "chmod 755 state; {program} verify {BUNDLE} --trust {CERT} >/dev/null; stat -c %a state/.lock"
+    ));
+    assert_eq!(said.ok().out, "600\n");
 }
 
 #[test]
@@ -99,18 +105,44 @@ fn a_disk_without_its_bundle_is_recorded() {
     );
 }
 
+/// The same disk as qcow2 and zstd, by us and by others: what counts is what is in it.
 #[test]
-fn a_disk_in_another_form_is_not_called_altered() {
+fn a_disk_in_another_form() {
     let place = case();
-    let built = first();
+    let program = crate::cli::PROGRAM;
     place
         .shell(&format!(
-            "qemu-img convert -O qcow2 {} d.qcow2",
-            built.with_file_name("tiny-1.0.0.raw").display()
+            "{program} disk {BUNDLE} --trust {CERT} -o good.raw; cp good.raw bad.raw
+             printf X | dd of=bad.raw bs=1 seek=50000000 conv=notrunc status=none
+             for disk in good bad; do
+                 qemu-img convert -O qcow2 $disk.raw $disk.qcow2
+                 zstd -q -1 $disk.raw
+             done
+             head -c -5000 good.raw.zst >cut.raw.zst; head -c 40000000 good.qcow2 >cut.qcow2
+             (zstd -dqc good.raw.zst; echo more) | zstd -q >long.raw.zst
+             qemu-img resize -q -f qcow2 good.qcow2 +1M; mv good.qcow2 long.qcow2
+             qemu-img convert -O qcow2 good.raw good.qcow2
+             {program} disk {BUNDLE} --trust {CERT} -o ours.qcow2 --format qcow2
+             {program} disk {BUNDLE} --trust {CERT} -o ours.raw.zst --format raw.zst"
         ))
         .ok();
-    let verify = format!("verify d.qcow2 --bundle {BUNDLE} --trust {CERT}");
-    refuses(&place, &verify, 1, &["it is qcow2", "qemu-img convert"]);
+    let verify = |disk: &str| format!("verify {disk} --bundle {BUNDLE} --trust {CERT}");
+    for good in ["good.qcow2", "good.raw.zst", "ours.qcow2", "ours.raw.zst"] {
+        let said = place.standby(&verify(good)).ok();
+        assert!(said.out.contains("is the one of this bundle"), "{said}");
+    }
+    let altered = "byte 50000000 is not what the bundle says";
+    for (bad, words) in [
+        ("bad.raw", altered),
+        ("bad.qcow2", altered),
+        ("bad.raw.zst", altered),
+        ("cut.raw.zst", "decompressing the disk"),
+        ("cut.qcow2", "cut.qcow2"),
+        ("long.raw.zst", "bytes long"),
+        ("long.qcow2", "bytes long"),
+    ] {
+        refuses(&place, &verify(bad), 3, &[words]);
+    }
 }
 
 /// The system's folder counts, even if it cannot be looked at: the user's is no

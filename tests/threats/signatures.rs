@@ -204,6 +204,12 @@ fn a_certificate_of_a_trust_folder_that_says_more() {
     );
     place.shell(&inside).ok().says(&["policy.toml beside it"]);
     refused(&place, folder, 3, &["which is revoked"]);
+    // By the name that it was made with, too.
+    place
+        .run("mv trust/signer.rev trust/signer.revocation.pgp")
+        .ok();
+    let words = ["signer.revocation.pgp beside it is not used"];
+    place.standby(&verify).ok().says(&words);
     // Beside the key as it was made there is nothing to say.
     let said = place
         .standby(&format!("verify {BUNDLE} --trust {CERT}"))
