@@ -135,7 +135,7 @@ fn the_same_twice_and_the_exit_code() {
     let (a, b) = both.split_once(' ').unwrap();
     place
         .standby(&format!("diff {both} {TRUST} --exit-code"))
-        .fails(1, &[]);
+        .fails(4, &[]);
     let said = place
         .standby(&format!("diff {a} {a} {TRUST} --exit-code --json"))
         .ok();

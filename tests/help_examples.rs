@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use cli::{Place, Said};
 
-/// Verbs whose examples need a registry; `tests/registry.rs` runs their like.
+/// Verbs whose examples need a registry; `tests/registry/` runs their like.
 const ELSEWHERE: [&str; 2] = ["publish", "fetch"];
 
 /// The commands of a verb's examples, as they stand in its help.

@@ -171,8 +171,17 @@ fn what_is_not_attached() {
 #[test]
 fn a_bundle_in_parts() {
     let place = built();
-    fs::create_dir(place.at("stick")).unwrap();
     let before = fs::read(place.at(BUNDLE)).unwrap();
+    // A part that is there already is seen before anything is copied.
+    place.write("stick/tiny-1.0.0.oci.tar.003", "another's");
+    place
+        .standby(&format!("split {BUNDLE} --size 4M -o stick"))
+        .fails(1, &["oci.tar.003", "exists already"]);
+    assert_eq!(
+        place.shell("ls -A stick").ok().out,
+        "tiny-1.0.0.oci.tar.003\n"
+    );
+    fs::remove_dir_all(place.at("stick")).unwrap();
     place
         .standby(&format!("split {BUNDLE} --size 4M -o stick"))
         .ok();

@@ -433,6 +433,13 @@ fn a_folder() {
     place.write("out/folder/blobs/sha256/more", "x");
     refused(&place, folder).says(&["blobs/sha256/more"]);
     fs::remove_file(place.at("out/folder/blobs/sha256/more")).unwrap();
+    place
+        .shell("cd out/folder; seq -f more-%.0f 10000 | xargs touch")
+        .ok();
+    refused(&place, folder).says(&["more than 10000 files"]);
+    place
+        .shell("cd out/folder; seq -f more-%.0f 10000 | xargs rm")
+        .ok();
     verify(&place, folder).ok();
 }
 

@@ -263,6 +263,7 @@ fn a_retired_key_is_not_trusted_again_when_it_is_prolonged() {
 }
 
 /// A signature that names its maker by a fingerprint of an unknown kind, of any length.
+#[allow(clippy::expect_used, reason = "a helper of tests")]
 fn junk(bytes: u32) -> Vec<u8> {
     let mut hashed = vec![5, 2, 0x69, 0x5a, 0, 0, 255];
     hashed.extend((bytes + 2).to_be_bytes());

@@ -30,7 +30,7 @@ use crate::disk::verity::Verity;
 use crate::oci::image::Layer;
 use crate::oci::{Digest, Image, OciError};
 
-/// Bytes that all layers of one image may unpack to, unless told otherwise.
+/// Bytes that all layers of one image may unpack to.
 pub const MOST_UNPACKED: u64 = 1 << 40;
 
 /// Makes the front's image.

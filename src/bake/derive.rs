@@ -100,8 +100,9 @@ pub struct Unpacked {
     pub stores: Stores,
 }
 
-/// Bytes that a layer of whatever ratio may unpack to: tars end in zeros.
-const LEAST_LAYER: u64 = 1 << 20;
+/// Bytes that a layer of whatever ratio may unpack to: tars end in zeros, and a
+/// snapshot may hold a file that is nothing else.
+const LEAST_LAYER: u64 = 128 << 20;
 
 /// Unpacks a bundle's layers and checks their sizes and diff IDs. Where nobody is
 /// known to have signed these sizes, they are no bound: layers and bundle then
@@ -130,7 +131,7 @@ pub fn unpack(
     };
     let most = match is_signed {
         true => u64::MAX,
-        false => bundle.size().saturating_mul(MOST_RATIO),
+        false => bundle.size().saturating_mul(MOST_RATIO).max(LEAST_LAYER),
     };
     let jobs: Vec<Job<'_>> = layers
         .iter()

@@ -104,7 +104,7 @@ pub fn gather(
             tools.scratch,
             tools.progress,
             stores,
-            u64::MAX,
+            MOST_UNPACKED,
         )
     };
     let (decoded, others) = std::thread::scope(|scope| {
@@ -181,7 +181,7 @@ impl Unpacking {
             tools.scratch,
             tools.progress,
             stores,
-            u64::MAX,
+            MOST_UNPACKED,
         )?;
         decoded.extend(self.last);
         Ok(Part::new(

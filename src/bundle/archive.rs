@@ -124,10 +124,13 @@ pub enum ArchiveError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// No bundle has as many.
+    #[error("there are more than {MOST_ENTRIES} files")]
+    Crowded,
 }
 
 /// Entries a bundle may have.
-const MOST_ENTRIES: usize = 10_000;
+pub(super) const MOST_ENTRIES: usize = 10_000;
 
 /// Reads a canonical tar: every header, padding and the trailer are compared
 /// with what the writer would have written.
@@ -160,7 +163,7 @@ pub fn read(file: &Blob) -> Result<Vec<Found>, ArchiveError> {
             return Ok(entries);
         }
         if entries.len() >= MOST_ENTRIES {
-            return Err(fault(at, "there are more than 10,000 entries"));
+            return Err(fault(at, "there are more than 10000 entries"));
         }
         let (name, size) = fields(&block).ok_or_else(|| fault(at, "the header is damaged"))?;
         let exact = header(&name, size).is_ok_and(|expected| expected == block);

@@ -8,14 +8,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 
-use crate::bundle::archive::{self, ArchiveError, Found};
+use crate::bundle::archive::{self, ArchiveError, Found, MOST_ENTRIES};
 use crate::oci::OciError;
 use crate::oci::blob::{Blob, CHUNK};
 use crate::oci::error::is_of_system;
 use crate::oci::layout::Layout;
-
-/// Files a folder may have before it is no bundle.
-const MOST_FILES: usize = 10_000;
 
 /// What was found, in the order in which it was found.
 #[derive(Debug)]
@@ -133,10 +130,8 @@ fn list(
         } else {
             names.insert(path, entry.file_type() == FileType::RegularFile);
         }
-        if names.len() > MOST_FILES {
-            return Err(ArchiveError::Io(io::Error::other(
-                "the folder has too many files",
-            )));
+        if names.len() > MOST_ENTRIES {
+            return Err(ArchiveError::Crowded);
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 //! reference.
 
 use serde::{Deserialize, Serialize};
-use standby_contract::service::Signer;
+use standby_contract::service::{MOST_SEQUENCE, Signer};
 
 use crate::bundle::component::{Component, Role};
 use crate::escape::is_printable;
@@ -153,6 +153,9 @@ impl Statement {
             .eq(Role::ALL)
         {
             return invalid("its components are not runtime, kit, front, snapshot, machine, sbom");
+        }
+        if !(1..=MOST_SEQUENCE).contains(&self.service.sequence) {
+            return invalid("its sequence is not from 1 to 2^53 - 1");
         }
         if !is_service_name(&self.service.name) {
             return invalid(
@@ -309,7 +312,8 @@ pub(super) mod tests {
             texts in ["[ -~é]*", "[ -~]*", "[ -~]*", "[ -~]*", ".*"],
             expires in option::of("[ -~]*"),
             signer in option::of((".*", ".*")),
-            (sequence, root_size, size, mbr_active) in any::<(u64, u64, u64, bool)>(),
+            sequence in 1..=MOST_SEQUENCE,
+            (root_size, size, mbr_active) in any::<(u64, u64, bool)>(),
             root_hash in any::<[u8; 32]>(),
             components in components(),
         ) {

@@ -130,7 +130,8 @@ impl Candidate {
                 "it is missing; this is no bundle",
             ))
         })?;
-        let index = whole(index, statement::MOST_BYTES)
+        let index = index
+            .small("index.json", statement::MOST_BYTES)
             .and_then(|bytes| parse::<ImageIndex>("index.json", &bytes))
             .map_err(document("index.json"))?;
         let (statement, listed) = signed_parts(&index).map_err(document("index.json"))?;
@@ -421,17 +422,4 @@ fn payload(blobs: &Entries<'_>, descriptor: &Descriptor, most: u64) -> Result<Ve
             format!("{} layers instead of one", layers.len()),
         )),
     }
-}
-
-fn whole(blob: &Blob, most: u64) -> Result<Vec<u8>, OciError> {
-    if blob.len() > most {
-        return Err(OciError::invalid(
-            "index.json",
-            format!("it has more than {most} bytes"),
-        ));
-    }
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut blob.reader(), &mut bytes)
-        .map_err(OciError::io("cannot read index.json"))?;
-    Ok(bytes)
 }

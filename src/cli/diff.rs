@@ -14,15 +14,14 @@ use crate::bake::derive::{Unpacked, unpack};
 use crate::bake::kit::BootKit;
 use crate::bundle::Role;
 use crate::bundle::verify::{Bundle, Candidate};
-use crate::cli::build::threads;
-use crate::cli::disk::derive_failure;
+use crate::cli::accept::{REFUSED, signed};
 use crate::cli::open::open_bundle;
 use crate::cli::output::scratch;
 use crate::cli::trust::{SignedBy, Trust, WhomArgs};
-use crate::cli::verify::{REFUSED, signed};
+use crate::cli::work::{derive_failure, threads};
 use crate::diff::{Difference, Fact, Field, FileChange, How, ImageDifference, PackageChange};
 use crate::diff::{Side, compare};
-use crate::error::{Failure, IoContext, Result};
+use crate::error::{Failure, IoContext, Kind, Result};
 use crate::ui::{Ui, bytes};
 
 /// Files, packages or fields shown of each list without `--all`.
@@ -51,13 +50,20 @@ pub struct DiffArgs {
     /// Show every line of long lists
     #[arg(long)]
     all: bool,
-    /// Exit with 1 if anything differs
+    /// Exit with 4 if anything differs
     #[arg(long)]
     exit_code: bool,
     /// Threads that hash and unpack [default: one a CPU]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 }
+
+/// What to do when `--no-verify` ends at a bound or at damage: it does not know which.
+const UNSIGNED: &str = "with --trust sizes are taken from the signed statement; without, a layer is \
+                        unpacked to 64 times its size or 128 MiB at most";
+
+/// What `--exit-code` asks for: no failure has this code.
+const DIFFERENT: u8 = 4;
 
 /// A bundle, opened, checked and unpacked.
 struct Loaded {
@@ -98,7 +104,7 @@ impl DiffArgs {
         let shown = Shown { all: self.all, ui };
         shown.everything(&difference);
         Ok(match self.exit_code && !difference.is_empty() {
-            true => ExitCode::from(1),
+            true => ExitCode::from(DIFFERENT),
             false => ExitCode::SUCCESS,
         })
     }
@@ -130,7 +136,13 @@ impl DiffArgs {
         let unpacked = unpack(&bundle, trust.is_some(), workers, &make, &|bytes| {
             progress.add(bytes)
         })
-        .map_err(|e| named(derive_failure(e, &folder)))?;
+        .map_err(|error| {
+            let failure = named(derive_failure(error, &folder));
+            match failure.kind {
+                Kind::Untrusted if trust.is_none() => failure.hint(UNSIGNED),
+                _ => failure,
+            }
+        })?;
         drop(progress);
         let kit = bundle.component(Role::Kit);
         let kit = kit.ok_or_else(|| named(Failure::text("it has no boot kit")))?;

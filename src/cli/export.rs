@@ -10,12 +10,14 @@ use serde_json::json;
 
 use crate::bundle::Role;
 use crate::bundle::simple_signing::{folder, payload};
-use crate::cli::build::threads;
+use crate::bundle::verify::Bundle;
+use crate::cli::accept::{REFUSED, accept, tell};
 use crate::cli::output::Output;
 use crate::cli::signer::SignerArgs;
 use crate::cli::trust::TrustArgs;
-use crate::cli::verify::{REFUSED, accept, tell};
+use crate::cli::work::threads;
 use crate::error::{Failure, IoContext, Result};
+use crate::oci::Digest;
 use crate::oci::registry::{Remote, Version};
 use crate::ui::Ui;
 
@@ -58,9 +60,12 @@ impl ExportArgs {
             }
         }
         let trust = self.trust.load_to_use(ui)?;
+        let now = SystemTime::now();
+        let key = self.signer.load(now, ui)?;
         let accepted = accept(&self.bundle, &trust)?;
         tell(&accepted, ui);
         let bundle = &accepted.bundle;
+        let images = self.images(bundle)?;
         let progress = ui.progress("verifying", bundle.size());
         bundle
             .hash_all(threads(None).get(), &|bytes| progress.add(bytes))
@@ -70,30 +75,22 @@ impl ExportArgs {
                     .hint(REFUSED)
             })?;
         drop(progress);
-        let now = SystemTime::now();
-        let key = self.signer.load(now, ui)?;
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        // Nothing is signed of a bundle that another run has passed meanwhile.
+        accepted.remember(&self.bundle.display().to_string(), &trust, ui)?;
         let mut written = Vec::new();
-        for (role, given) in [
-            (Role::Runtime, &self.runtime_as),
-            (Role::Front, &self.front_as),
-        ] {
-            let Some(component) = bundle.component(role) else {
-                continue;
-            };
-            let own = component.name.clone().unwrap_or_default();
-            let name = given.clone().unwrap_or(own);
-            let image = full(&name).ok_or_else(|| {
-                let what =
-                    format!("the bundle names its {role} '{name}', which is not HOST/REPO:TAG");
-                Failure::text(what).hint(format!("name it with --{role}-as"))
-            })?;
-            let text = payload(&name, &component.digest, seconds).map_err(Failure::input)?;
+        for Named {
+            role,
+            name,
+            image,
+            digest,
+        } in images
+        {
+            let text = payload(&name, &digest, seconds).map_err(Failure::input)?;
             let message = key.sign_inline(&text, now).map_err(Failure::input)?;
-            let at = self.lookaside.join(folder(&image, &component.digest));
+            let at = self.lookaside.join(folder(&image, &digest));
             written.push((role, name, add(&at, &message)?));
         }
-        accepted.remember(&self.bundle.display().to_string(), &trust, ui)?;
         if key.signing_key() != key.certificate().fingerprint() {
             ui.note(
                 "the key signs with a subkey: containers/image of before 2023 accepts only a primary key's signatures",
@@ -110,6 +107,42 @@ impl ExportArgs {
             .collect();
         ui.table(&rows);
         Ok(())
+    }
+}
+
+/// An image and the name that is signed for it.
+struct Named {
+    role: Role,
+    name: String,
+    image: Remote,
+    digest: Digest,
+}
+
+impl ExportArgs {
+    /// What is to be signed, by the names that were given or are in the bundle.
+    fn images(&self, bundle: &Bundle) -> Result<Vec<Named>> {
+        let roles = [
+            (Role::Runtime, &self.runtime_as),
+            (Role::Front, &self.front_as),
+        ];
+        let named = |(role, given): (Role, &Option<String>)| {
+            let component = bundle.component(role)?;
+            let own = component.name.clone().unwrap_or_default();
+            let name = given.clone().unwrap_or(own);
+            let image = full(&name).ok_or_else(|| {
+                let what =
+                    format!("the bundle names its {role} '{name}', which is not HOST/REPO:TAG");
+                Failure::text(what).hint(format!("name it with --{role}-as"))
+            });
+            let digest = component.digest;
+            Some(image.map(|image| Named {
+                role,
+                name,
+                image,
+                digest,
+            }))
+        };
+        roles.into_iter().filter_map(named).collect()
     }
 }
 

@@ -105,6 +105,11 @@ impl Output {
         &self.target
     }
 
+    /// Where it is written: its target, or what that leads to if it is a link.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
     /// Where there must be room for it.
     pub fn folder(&self) -> &Path {
         folder_of(&self.place)

@@ -12,10 +12,10 @@ use standby_keys::{MAX_SIGNATURE_BYTES, detached_packet};
 use crate::bundle::archive::Writer;
 use crate::bundle::parts::list_of;
 use crate::bundle::verify::{Bundle, Candidate, MOST_SIGNATURES, expected};
-use crate::cli::build::{failure, threads};
 use crate::cli::open::{open_bundle, read_small};
 use crate::cli::output::{self, Output};
 use crate::cli::signer::{self, PassphraseArgs};
+use crate::cli::work::{failure, threads};
 use crate::error::{Failure, Result};
 use crate::ui::Ui;
 
@@ -63,6 +63,11 @@ impl SignArgs {
             output::refuse_existing(target, self.force)?;
         }
         self.refuse_inputs()?;
+        let now = SystemTime::now();
+        let key = match &self.what.signer_key {
+            Some(file) => Some(signer::load(file, &self.passphrase, now, ui)?),
+            None => None,
+        };
         let bundle = self.open(ui)?;
         if let Some(target) = &self.what.export {
             output::write(target, &bundle.statement_bytes, self.force)?;
@@ -73,10 +78,8 @@ impl SignArgs {
             ]);
             return Ok(());
         }
-        let now = SystemTime::now();
-        let added = match &self.what.signer_key {
-            Some(file) => {
-                let key = signer::load(file, &self.passphrase, now, ui)?;
+        let added = match key {
+            Some(key) => {
                 let packet = key
                     .sign_detached(&bundle.statement_bytes, now, false)
                     .map_err(Failure::input)?;

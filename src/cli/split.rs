@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::bundle::parts::{MOST_PARTS, Part, Parts, list_for, part_for};
-use crate::cli::build::failure;
 use crate::cli::open::open_file;
 use crate::cli::output::{Output, commit_all, refuse_existing};
+use crate::cli::work::{failure, make_folder};
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::blob::CHUNK;
 use crate::oci::digest::HashingReader;
@@ -31,7 +31,7 @@ pub struct SplitArgs {
     /// Each part is smaller than this: a number and K, M, G or T
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: u64,
-    /// Folder for the parts and their list [default: the bundle's]
+    /// Folder for the parts and their list; made if it does not exist [default: the bundle's]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Replace existing files
@@ -66,6 +66,10 @@ impl SplitArgs {
         let target = folder.join(name);
         let list_target = list_for(&target);
         refuse_existing(&list_target, self.force)?;
+        for number in 1..=count {
+            refuse_existing(&part_for(&target, number), self.force)?;
+        }
+        make_folder(&folder)?;
         let progress = ui.progress("splitting", len);
         let (mut outputs, mut parts) = (Vec::new(), Vec::new());
         for number in 1..=count {

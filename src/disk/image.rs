@@ -14,7 +14,7 @@ use standby_contract::paths;
 use crate::disk::esp::{Esp, EspError, Volume};
 use crate::disk::gpt::{GptError, Guids, Layout};
 use crate::disk::source::{Shared, Source};
-use crate::disk::uki::{Parts, Uki, UkiError, kernel_image_size};
+use crate::disk::uki::{self, Parts, Uki, UkiError, kernel_image_size};
 use crate::disk::verity;
 use crate::disk::{bios, derive};
 
@@ -22,9 +22,6 @@ use crate::disk::{bios, derive};
 const FAT_EPOCH: u64 = 315_532_800;
 /// Bytes written at a time.
 const CHUNK: usize = 1 << 20;
-
-/// Where firmware looks on the ESP (UEFI 2.10, 3.5.1.1).
-const UKI_PATH: &str = "EFI/BOOT/BOOTX64.EFI";
 
 /// What the boot kit contributes.
 #[derive(Clone, Debug)]
@@ -208,7 +205,7 @@ impl Boot {
             free: 1 << 20,
         };
         let files = [
-            (UKI_PATH, uki.length()),
+            (uki::PATH, uki.length()),
             (paths::ESP_KERNEL, lengths.kernel),
             (paths::ESP_INITRD, lengths.initrd),
             (paths::ESP_GRUB_CONFIG, grub.length()),

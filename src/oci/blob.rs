@@ -144,6 +144,16 @@ impl Blob {
         Ok(bytes)
     }
 
+    /// All bytes of a small file of a layout or archive, named `what` in errors.
+    pub fn small(&self, what: &str, most: u64) -> Result<Vec<u8>, OciError> {
+        if self.len > most {
+            let problem = format!("it has more than {most} bytes");
+            return Err(OciError::invalid(what, problem));
+        }
+        self.read_all(most)
+            .map_err(OciError::io(format!("cannot read {what}")))
+    }
+
     /// All bytes, at most `most`, checked against a digest.
     pub fn read_verified(&self, digest: &Digest, most: u64) -> Result<Vec<u8>, OciError> {
         if self.len > most {

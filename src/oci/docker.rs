@@ -134,16 +134,7 @@ fn synthesise(config: &[u8], layers: &[LayerFile]) -> Result<Vec<u8>, OciError> 
 
 fn whole(archive: &Archive, name: &str) -> Result<Vec<u8>, OciError> {
     let blob = archive.blob(name).ok_or_else(|| missing(name))?;
-    if blob.len() > MOST_JSON {
-        return Err(OciError::invalid(
-            name,
-            format!("more than {MOST_JSON} bytes"),
-        ));
-    }
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut blob.reader(), &mut bytes)
-        .map_err(OciError::io(format!("cannot read {name}")))?;
-    Ok(bytes)
+    blob.small(name, MOST_JSON)
 }
 
 fn missing(name: &str) -> OciError {

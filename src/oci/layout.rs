@@ -85,13 +85,7 @@ impl Layout {
         let blob = self.file(name)?.ok_or_else(|| {
             OciError::invalid(name, "the file is missing; this is no OCI image layout")
         })?;
-        if blob.len() > most {
-            return Err(OciError::invalid(name, format!("more than {most} bytes")));
-        }
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut blob.reader(), &mut bytes)
-            .map_err(OciError::io(format!("cannot read {name}")))?;
-        Ok(bytes)
+        blob.small(name, most)
     }
 }
 

@@ -108,7 +108,7 @@ pub fn unpack<T, E>(
         (consumed, tar, decoding.join(), reading.join())
     });
     let cannot = || OciError::io(format!("cannot read layer {}", layer.digest));
-    let found = resumed(read).map_err(cannot())?;
+    let found = resumed(read)?;
     if found != layer.digest {
         return Err(OciError::WrongDigest {
             expected: layer.digest,
@@ -151,18 +151,21 @@ fn read_stored(
     mut copy: Option<Copy<'_>>,
     done: &(dyn Fn(u64) + Sync),
     mut pipe: PipeWriter,
-) -> io::Result<Digest> {
+) -> Result<Digest, OciError> {
+    let layer_is = |what: &str| OciError::io(format!("cannot {what} {}", layer.digest));
     let mut hasher = Hasher::new();
     let mut offset = 0;
     let mut spare = Vec::new();
     while offset < layer.blob.len() {
         let mut buf = pipe.take().unwrap_or_else(|| std::mem::take(&mut spare));
         buf.resize(CHUNK, 0);
-        let read = layer.blob.read_at(&mut buf, offset)?;
+        let read = layer.blob.read_at(&mut buf, offset);
+        let read = read.map_err(layer_is("read layer"))?;
         buf.truncate(read);
         hasher.update(&buf);
         if let Some(copy) = &mut copy {
-            copy.file.write_all_at(&buf, copy.offset)?;
+            let written = copy.file.write_all_at(&buf, copy.offset);
+            written.map_err(layer_is("copy into the bundle layer"))?;
             copy.offset += read as u64;
         }
         offset += read as u64;

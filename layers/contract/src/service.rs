@@ -4,6 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+/// The last sequence there can be: every JSON reader holds integers up to here
+/// exactly. The first is 1.
+pub const MOST_SEQUENCE: u64 = (1 << 53) - 1;
+
 /// `service.json` on the root file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -21,6 +21,8 @@ use std::io;
 
 use standby_contract::verity::SuperblockError;
 
+use crate::oci::digest::hex;
+
 /// A SHA-256 digest.
 pub type Digest = [u8; standby_contract::verity::DIGEST_SIZE];
 
@@ -91,8 +93,4 @@ pub enum VerityError {
         /// What was asked for.
         expected: Digest,
     },
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
