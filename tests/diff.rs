@@ -184,6 +184,20 @@ fn trust_comes_first() {
     assert!(place.listing("tmp").is_empty());
 }
 
+/// A file that is nothing but zeros is no bomb.
+#[test]
+fn a_preallocated_file_is_compared_without_trust() {
+    let (place, both) = changed();
+    let (a, _) = both.split_once(' ').unwrap();
+    place
+        .shell("head -c 67108864 /dev/zero >in/snapshot/preallocated.db")
+        .ok();
+    build(&place, "zeros", "2026-02-02T00:00:00Z");
+    let zeros = bundle(&place, "zeros");
+    let said = place.standby(&format!("diff --no-verify {a} {zeros}"));
+    assert!(said.ok().out.contains("preallocated.db"));
+}
+
 #[test]
 fn packages_of_a_real_debian() {
     let place = Place::with("links");

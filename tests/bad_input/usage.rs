@@ -246,6 +246,14 @@ fn an_output_that_is_an_input() {
         .ok();
     place.standby("split b.oci.tar --size 16M").ok();
     std::os::unix::fs::symlink("b.oci.tar", place.at("link")).unwrap();
+    place
+        .shell("mkdir trust; cp keys/signer.cert.pgp trust")
+        .ok();
+    let inside = "disk b.oci.tar --trust trust -o trust/signer.cert.pgp --force";
+    place.standby(inside).fails(1, &["this command reads it"]);
+    place
+        .run("cmp trust/signer.cert.pgp keys/signer.cert.pgp")
+        .ok();
     let trust = "--trust keys/signer.cert.pgp";
     for (bundle, output) in [
         ("b.oci.tar", "b.oci.tar"),

@@ -69,6 +69,28 @@ fn an_older_one_while_a_newer_is_accepted() {
     assert_eq!(memory(&place)["services"]["tiny"]["sequence"], 2);
 }
 
+/// Nothing is signed for other verifiers of what has meanwhile become a rollback.
+#[test]
+fn an_older_one_is_exported_while_a_newer_is_accepted() {
+    let place = case();
+    place
+        .standby(&format!("verify {BUNDLE} --trust {CERT} --state newer"))
+        .ok();
+    crate::cli::copy(&first(), &place.at(BUNDLE));
+    std::fs::create_dir(place.at("state")).unwrap();
+    let program = crate::cli::PROGRAM;
+    let said = place.shell(&format!(
+        "exec 9>state/.lock; flock 9
+        {program} export {BUNDLE} --trust {CERT} --lookaside look --signer-key keys/signer.key.pgp 9<&- & older=$!
+        sleep 4
+        cp newer/accepted.json state/
+        flock -u 9
+        wait $older"
+    ));
+    said.fails(3, &["rollback", "sequence is 1"]);
+    assert!(!place.at("look").exists());
+}
+
 #[test]
 fn a_memory_that_somebody_holds() {
     let place = case();
