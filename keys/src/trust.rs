@@ -61,7 +61,7 @@ pub enum PolicyError {
     /// The owner's own, but it would have no effect.
     #[error(transparent)]
     Ineffective(RevocationProblem),
-    /// It revokes none of the certificates.
+    /// A revocation that names a certificate here and does not hold.
     #[error(
         "it names {fingerprint} and is not its revocation: it was damaged, or another made it; get \
          it again, or take it out of the folder, knowingly"
@@ -70,7 +70,7 @@ pub enum PolicyError {
         /// The certificate.
         fingerprint: Fingerprint,
     },
-    /// A revocation of a certificate that is not here.
+    /// It revokes none of the certificates.
     #[error("the revocation is for {issuer}, which is not one of the certificates")]
     Unmatched {
         /// As the revocation names it.

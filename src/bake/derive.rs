@@ -106,7 +106,7 @@ const LEAST_LAYER: u64 = 128 << 20;
 
 /// Unpacks a bundle's layers and checks their sizes and diff IDs. Where nobody is
 /// known to have signed these sizes, they are no bound: layers and bundle then
-/// unpack to no more than a bundle in zstd. `scratch` and `done` are those of
+/// unpack to no more than a bundle in zstd does, or to 128 MiB. `scratch` and `done` are those of
 /// [`derive()`].
 pub fn unpack(
     bundle: &Bundle,
