@@ -6,7 +6,7 @@ mod support;
 
 use std::io::{self, Read};
 
-use standby::oci::layer::{Limits, Spool, apply, read};
+use standby::oci::layer::{Limits, apply, read};
 use standby_tree::{StoreId, Tree};
 use support::nasty::{Item, Tar};
 
@@ -48,8 +48,8 @@ fn a_quarter_of_a_million_files_stay_small() {
         block: Vec::new(),
         at: 0,
     };
-    let mut spool = Spool::new(Vec::new());
-    let layer = read(files, StoreId(0), &mut spool, &Limits::default()).unwrap();
+    let room = || Ok((StoreId(1), Vec::new()));
+    let layer = read(files, StoreId(0), room, &Limits::default()).unwrap();
     assert_eq!(layer.len(), 250_000);
     let mut tree = Tree::new();
     apply(&mut tree, layer).unwrap();

@@ -18,12 +18,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use standby::oci::layer::{self, LayerError, Limits, Spool};
+use standby::oci::layer::{self, LayerError, Limits};
 use standby_tree::{Stores, Tree};
 use support::facts::{self, Listing};
 use support::nasty::{self, Compression, Item, Layer, Tar};
 
-/// Reads and applies layers, each through its compression and a spool file.
+/// Reads and applies layers, each through its compression.
 fn unpack(layers: &[Layer]) -> Result<Listing, LayerError> {
     let mut tree = Tree::new();
     let mut stores = Stores::new();
@@ -34,10 +34,12 @@ fn unpack(layers: &[Layer]) -> Result<Listing, LayerError> {
             Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(&blob[..])),
             Compression::Zstd => Box::new(zstd::Decoder::new(&blob[..]).unwrap()),
         };
-        let file = tempfile::tempfile().unwrap();
-        let store = stores.add(Arc::new(file.try_clone().unwrap()));
-        let mut spool = Spool::new(file);
-        let read = layer::read(reader, store, &mut spool, &Limits::default())?;
+        let store = stores.add(Arc::new(layer.tar.clone()));
+        let room = || {
+            let sparse = Arc::new(tempfile::tempfile()?);
+            Ok((stores.add(Arc::clone(&sparse) as Arc<_>), sparse))
+        };
+        let read = layer::read(reader, store, room, &Limits::default())?;
         layer::apply(&mut tree, read)?;
     }
     Ok(facts::of_tree(&tree, &stores))

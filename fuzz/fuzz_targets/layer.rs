@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use standby::disk::erofs::{FileType, Image, Options, Reader};
-use standby::oci::layer::{self, Limits, Spool};
+use standby::oci::layer::{self, Limits};
 use standby_fuzz::tars;
 use standby_tree::{Stores, Tree};
 
@@ -30,12 +30,17 @@ fn tree(data: &[u8]) -> Option<(Tree, Stores)> {
         ..Limits::default()
     };
     let (mut tree, mut stores) = (Tree::new(), Stores::new());
-    for number in 0..2 {
-        let mut spool = Spool::new(Vec::new());
-        let layer = layer::read(data, standby_tree::StoreId(number), &mut spool, &limits).ok()?;
-        let spooled = spool.into_inner();
-        assert!(spooled.len() as u64 <= MOST);
-        stores.add(Arc::new(spooled));
+    for _ in 0..2 {
+        let store = stores.add(Arc::new(data.to_vec()));
+        let mut expanded = None;
+        let room = || {
+            let file = Arc::new(standby_fuzz::file(&[]));
+            expanded = Some(Arc::clone(&file));
+            Ok((stores.add(Arc::clone(&file) as Arc<_>), file))
+        };
+        let layer = layer::read(data, store, room, &limits).ok()?;
+        let length = expanded.map_or(0, |file| file.metadata().expect("a file").len());
+        assert!(length <= MOST);
         layer::apply(&mut tree, layer).ok()?;
     }
     let _ = tree.dump();

@@ -3,6 +3,7 @@
 #![no_main]
 
 use std::io::Read;
+use std::sync::Arc;
 
 use standby::oci::image::Layer;
 use standby::oci::media::Compression;
@@ -38,9 +39,15 @@ fn run(mut data: &[u8]) {
             }
         }
     };
-    let _ = unpack(&layer, None, MOST, &|_| {}, consume);
+    let keep = Arc::new(standby_fuzz::file(&[]));
+    let unpacked = unpack(&layer, None, &keep, MOST, &|_| {}, consume);
     // A buffer may be on its way when the bound is met.
     assert!(total <= MOST + (1 << 20), "{total}");
+    if let Ok(unpacked) = unpacked {
+        assert_eq!((unpacked.size, unpacked.claim.tar.len()), (total, total));
+        let digest = unpacked.claim.tar.digest();
+        let _ = unpacked.claim.check(digest);
+    }
 }
 
 fn seeds() -> Vec<Vec<u8>> {

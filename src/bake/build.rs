@@ -1,16 +1,20 @@
 //! `standby build`: inputs to a bundle and its disk, in one pass.
+//!
+//! The disk comes first: its digest is what takes longest, so all that it does not
+//! need, the layers' diff IDs above all, is checked beside that; then it is signed.
 
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use standby_contract::service::ServiceTable;
 use standby_runtime::{Container, FrontSettings, Settings, Warning};
 use standby_tree::Stores;
 
+use crate::bake::claims::Claims;
 use crate::bake::compose::Trees;
-use crate::bake::decode::Decoded;
+use crate::bake::decode::{Decoded, Decoder};
 use crate::bake::error::BakeError;
 use crate::bake::front::Front;
 use crate::bake::gather::{Part, Sources, Unpacking, gather};
@@ -20,7 +24,7 @@ use crate::bake::machine::{Machine, Probe};
 use crate::bake::root::Root;
 use crate::bake::sbom::{self, Materials, Survey};
 use crate::bake::workshop::Workshop;
-use crate::bundle::component::Component;
+use crate::bundle::component::{Component, Subject};
 use crate::bundle::statement::{
     Disk as DiskFacts, Listed, Service, Statement, VERSION, image_name,
 };
@@ -28,7 +32,7 @@ use crate::disk::image::{Choices, Disk, Identity};
 use crate::disk::output::Raw;
 use crate::disk::verity::Verity;
 use crate::oci::image::Layer;
-use crate::oci::{Digest, Image, OciError};
+use crate::oci::{Blob, Digest, Image, OciError};
 
 /// Bytes that all layers of one image may unpack to.
 pub const MOST_UNPACKED: u64 = 1 << 40;
@@ -91,23 +95,102 @@ pub struct Tools<'a> {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Built {
+pub struct Built<T> {
     /// The statement.
     pub statement: Statement,
     /// Digest of the statement's bytes.
     pub digest: Digest,
     /// Bytes of the bundle.
     pub bundle_size: u64,
+    /// Digest of the bundle's file.
+    pub bundle_sum: Digest,
+    /// What was made of the disk.
+    pub disk: T,
     /// For the person who builds.
     pub warnings: Vec<Warning>,
     /// What the bill of materials leaves out.
     pub notes: Vec<String>,
 }
 
-/// Builds the bundle and the disk.
-pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
-    let stores = Mutex::new(Stores::new());
+/// Builds the bundle and the disk. Once the disk is whole, `use_disk` makes of it
+/// what is wanted, while the bundle is finished.
+pub fn build<T: Send>(
+    inputs: Inputs,
+    tools: &Tools<'_>,
+    use_disk: impl FnOnce() -> io::Result<T> + Send,
+) -> Result<Built<T>, BakeError> {
+    let (stores, claims) = (Mutex::new(Stores::new()), Claims::new());
+    let decoder = Decoder {
+        threads: tools.threads,
+        scratch: tools.scratch,
+        done: tools.progress,
+        stores: &stores,
+        claims: &claims,
+    };
     let mut bundle = Growing::new(Arc::clone(&tools.bundle));
+    let baked = match bake(inputs, tools, &decoder, &mut bundle) {
+        Ok(baked) => baked,
+        // A wrong diff ID explains the rest.
+        Err(error) => return Err(claims.check(tools.threads).err().unwrap_or(error)),
+    };
+    let (sealed, disk) = std::thread::scope(|scope| {
+        let using = scope.spawn(use_disk);
+        let sealed = baked.seal(bundle, claims, tools);
+        let disk = using.join();
+        let disk = disk.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (sealed, disk)
+    });
+    let (bundle_size, bundle_sum) = sealed?;
+    Ok(Built {
+        statement: baked.statement,
+        digest: baked.digest,
+        bundle_size,
+        bundle_sum,
+        disk: disk.map_err(BakeError::write("the disk"))?,
+        warnings: baked.warnings,
+        notes: baked.notes,
+    })
+}
+
+/// A whole disk, and what is to be signed once the layers' claims have held.
+struct Baked {
+    statement: Statement,
+    bytes: Vec<u8>,
+    digest: Digest,
+    runtime: Subject,
+    warnings: Vec<Warning>,
+    notes: Vec<String>,
+}
+
+impl Baked {
+    /// Checks the claims, signs, and ends the bundle; returns its length and the
+    /// digest of its file.
+    fn seal(
+        &self,
+        bundle: Growing,
+        claims: Claims,
+        tools: &Tools<'_>,
+    ) -> Result<(u64, Digest), BakeError> {
+        let failed = BakeError::write("the bundle");
+        // One processor is the disk's.
+        let threads = NonZeroUsize::new(tools.threads.get() - 1).unwrap_or(NonZeroUsize::MIN);
+        let so_far = bundle.so_far().map_err(failed)?;
+        let hasher = claims.check_beside(threads, so_far.clone())?;
+        let size = bundle.finish(&self.bytes, &self.runtime, &(tools.sign)(&self.bytes)?)?;
+        let (from, file) = (so_far.len(), Arc::clone(&tools.bundle));
+        let rest = Blob::in_file(file, from, size.saturating_sub(from));
+        let whole = hasher.and_then(|hasher| rest.hash(hasher));
+        Ok((size, whole.map_err(failed)?.finish()))
+    }
+}
+
+/// Writes the disk and all of the bundle but its end.
+fn bake(
+    inputs: Inputs,
+    tools: &Tools<'_>,
+    decoder: &Decoder<'_>,
+    bundle: &mut Growing,
+) -> Result<Baked, BakeError> {
     let table = inputs.table;
     let service = Service {
         name: table.name.clone(),
@@ -122,13 +205,13 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
         make_front: inputs.make_front,
         make_snapshot: inputs.make_snapshot,
     };
-    let gathered = gather(sources, &mut bundle, tools, &stores)?;
+    let gathered = gather(sources, bundle, decoder)?;
     let [run_runtime, run_front] = containers(
         &gathered.runtime,
         &gathered.front,
         &inputs.settings,
         &inputs.front,
-        &stores,
+        decoder.stores,
     )?;
     let machine = Machine {
         table: &table,
@@ -143,7 +226,7 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
         layers: vec![layer],
         last: None,
     };
-    let machine = machine.run(&mut bundle, tools, &stores)?;
+    let machine = machine.run(bundle, decoder)?;
 
     let (runtime, runtime_tree) = gathered.runtime.split();
     let (front, front_tree) = gathered.front.split();
@@ -164,7 +247,7 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
         snapshot: snapshot_tree,
         machine: machine_tree,
     };
-    let stores = stores.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let stores = locked(decoder.stores).clone();
     let (images, config) = ((&trees.runtime, &trees.front), &run_front.config);
     let survey = Survey::take(images.0, images.1, config, &stores)?;
     let tree = trees.compose(&run_runtime.config, &run_front.config)?;
@@ -221,22 +304,19 @@ pub fn build(inputs: Inputs, tools: &Tools<'_>) -> Result<Built, BakeError> {
     };
     let bytes = statement.to_bytes().map_err(BakeError::Statement)?;
     let digest = Digest::of(&bytes);
-    let bundle_size = bundle.finish(&bytes, &runtime, &(tools.sign)(&bytes)?)?;
     let identity = Identity {
         root_hash: *verity.root_hash(),
         bundle: *digest.as_bytes(),
     };
     let put = |offset: u64, bytes: &[u8]| crate::bake::put(&raw, offset, bytes);
     disk.finish(&identity, verity.hash_partition(), &put)?;
-    let warnings = [run_runtime, run_front]
-        .into_iter()
-        .flat_map(|c| c.warnings)
-        .collect();
-    Ok(Built {
+    let containers = [run_runtime, run_front].into_iter();
+    Ok(Baked {
         statement,
+        bytes,
         digest,
-        bundle_size,
-        warnings,
+        runtime,
+        warnings: containers.flat_map(|c| c.warnings).collect(),
         notes: survey.notes(),
     })
 }
@@ -249,7 +329,7 @@ fn containers(
     front_settings: &FrontSettings,
     stores: &Mutex<Stores>,
 ) -> Result<[Container; 2], BakeError> {
-    let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+    let stores = locked(stores);
     let config = |part: &Part| {
         let missing = || OciError::invalid(part.component.role.word(), "it is not an image");
         part.config.clone().ok_or_else(missing)
@@ -258,6 +338,10 @@ fn containers(
         standby_runtime::runtime(&config(runtime)?, &runtime.tree, &stores, settings)?,
         standby_runtime::front(&config(front)?, &front.tree, front_settings)?,
     ])
+}
+
+fn locked(stores: &Mutex<Stores>) -> MutexGuard<'_, Stores> {
+    stores.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes the root file system to its place on the disk while it is hashed.

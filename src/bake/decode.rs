@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use standby_tree::{StoreId, Stores, Tree};
 
+use crate::bake::claims::Claims;
 use crate::oci::image;
-use crate::oci::layer::{self, LayerError, Limits, Spool};
+use crate::oci::layer::{self, LayerError, Limits};
 use crate::oci::unpack::{Copy, UnpackError, unpack};
 use crate::oci::{Digest, OciError};
 
@@ -72,61 +74,106 @@ pub enum DecodeError {
     Scratch(#[source] io::Error),
 }
 
-/// Decodes `jobs` on `threads` threads, the largest first. `stores` receives a
-/// store for each. Together they may unpack to `most` bytes. The results are in the
-/// order of the jobs.
-pub fn decode(
-    jobs: &[Job<'_>],
-    threads: usize,
-    scratch: &(dyn Fn() -> io::Result<File> + Sync),
-    done: &(dyn Fn(u64) + Sync),
-    stores: &Mutex<Stores>,
-    most: u64,
-) -> Result<Vec<Decoded>, DecodeError> {
-    let spools = jobs
-        .iter()
-        .map(|_| scratch().map(Arc::new).map_err(DecodeError::Scratch))
-        .collect::<Result<Vec<_>, _>>()?;
-    let ids: Vec<StoreId> = {
-        let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
-        spools
+/// What layers are decoded with.
+#[derive(Clone, Copy)]
+pub struct Decoder<'a> {
+    /// How many at a time.
+    pub threads: NonZeroUsize,
+    /// Makes private temporary files.
+    pub scratch: &'a (dyn Fn() -> io::Result<File> + Sync),
+    /// Hears of stored bytes read.
+    pub done: &'a (dyn Fn(u64) + Sync),
+    /// Receives the layers' tars.
+    pub stores: &'a Mutex<Stores>,
+    /// Receives what is still to be checked of them.
+    pub claims: &'a Claims,
+}
+
+impl Decoder<'_> {
+    /// Decodes the layers of an image, the largest first. Together they may unpack
+    /// to `most` bytes. The results are in the order of the jobs. `origin` says
+    /// where the image came from, for errors.
+    pub fn decode(
+        &self,
+        jobs: &[Job<'_>],
+        most: u64,
+        origin: Option<&str>,
+    ) -> Result<Vec<Decoded>, DecodeError> {
+        let kept = jobs
             .iter()
-            .map(|spool| stores.add(Arc::clone(spool) as Arc<_>))
-            .collect()
-    };
-    let mut order: Vec<usize> = (0..jobs.len()).collect();
-    order.sort_by_key(|index| std::cmp::Reverse(jobs.get(*index).map_or(0, |j| j.layer.size)));
-    let next = AtomicUsize::new(0);
-    let all = All {
-        entries: AtomicUsize::new(0),
-        bytes: AtomicU64::new(0),
-        most,
-    };
-    let results = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, jobs.len().max(1)) {
-            scope.spawn(|| {
-                while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let found = (jobs.get(*index), spools.get(*index), ids.get(*index));
-                    let (Some(job), Some(spool), Some(id)) = found else {
-                        break;
-                    };
-                    let result = one(job, spool, *id, done).and_then(|decoded| all.count(decoded));
-                    let failed = result.is_err();
-                    if let Ok(mut results) = results.lock() {
-                        results.push((*index, result));
+            .map(|_| self.room().map_err(DecodeError::Scratch))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut order: Vec<usize> = (0..jobs.len()).collect();
+        order.sort_by_key(|index| std::cmp::Reverse(jobs.get(*index).map_or(0, |j| j.layer.size)));
+        let next = AtomicUsize::new(0);
+        let all = All {
+            entries: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
+            most,
+        };
+        let results = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads.get().clamp(1, jobs.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let Some((job, kept)) = jobs.get(*index).zip(kept.get(*index)) else {
+                            break;
+                        };
+                        let result = self.one(job, kept, origin);
+                        let result = result.and_then(|decoded| all.count(decoded));
+                        let failed = result.is_err();
+                        if let Ok(mut results) = results.lock() {
+                            results.push((*index, result));
+                        }
+                        if failed {
+                            // The others would be work for nothing.
+                            next.store(jobs.len(), Ordering::Relaxed);
+                        }
                     }
-                    if failed {
-                        // The others would be work for nothing.
-                        next.store(jobs.len(), Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-    });
-    let mut results = results.into_inner().unwrap_or_default();
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
+                });
+            }
+        });
+        let mut results = results.into_inner().unwrap_or_default();
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// An empty temporary file that is a store.
+    pub(super) fn room(&self) -> io::Result<(StoreId, Arc<File>)> {
+        let file = (self.scratch)().map(Arc::new)?;
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((stores.add(Arc::clone(&file) as Arc<_>), file))
+    }
+
+    fn one(
+        &self,
+        job: &Job<'_>,
+        (store, keep): &(StoreId, Arc<File>),
+        origin: Option<&str>,
+    ) -> Result<Decoded, DecodeError> {
+        let digest = job.layer.digest;
+        let limits = Limits {
+            total_bytes: job.most,
+            ..Limits::default()
+        };
+        let unpacked = unpack(job.layer, job.copy, keep, job.most, self.done, |tar| {
+            layer::read(tar, *store, || self.room(), &limits)
+        })
+        .map_err(|error| match error {
+            UnpackError::Oci(error) => DecodeError::Oci(error),
+            UnpackError::Consumer(source) => DecodeError::Layer { digest, source },
+            UnpackError::Keep { offset, source } => DecodeError::Layer {
+                digest,
+                source: LayerError::Spool { offset, source },
+            },
+        })?;
+        self.claims.add(unpacked.claim, origin);
+        Ok(Decoded {
+            layer: unpacked.value,
+            digest,
+            size: unpacked.size,
+        })
+    }
 }
 
 /// What all layers came to so far.
@@ -151,33 +198,6 @@ impl All {
         }
         Ok(decoded)
     }
-}
-
-fn one(
-    job: &Job<'_>,
-    spool: &File,
-    id: StoreId,
-    done: &(dyn Fn(u64) + Sync),
-) -> Result<Decoded, DecodeError> {
-    let digest = job.layer.digest;
-    let limits = Limits {
-        total_bytes: job.most,
-        ..Limits::default()
-    };
-    let file = spool.try_clone().map_err(DecodeError::Scratch)?;
-    let mut spool = Spool::new(file);
-    let unpacked = unpack(job.layer, job.copy, job.most, done, |tar| {
-        layer::read(tar, id, &mut spool, &limits)
-    })
-    .map_err(|error| match error {
-        UnpackError::Oci(error) => DecodeError::Oci(error),
-        UnpackError::Consumer(source) => DecodeError::Layer { digest, source },
-    })?;
-    Ok(Decoded {
-        layer: unpacked.value,
-        digest,
-        size: unpacked.size,
-    })
 }
 
 /// Applies decoded layers, lowest first.

@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use oci_spec::image::ImageManifest;
 use standby_tree::{Stores, Tree};
 
+use crate::bake::claims::Claims;
 use crate::bake::compose::Trees;
-use crate::bake::decode::{Job, decode, stack};
+use crate::bake::decode::{Decoder, Job, stack};
 use crate::bake::error::BakeError;
 use crate::bake::kit::BootKit;
 use crate::bake::root::Root;
@@ -37,7 +38,28 @@ pub fn derive(
     disk_file: Option<&File>,
 ) -> Result<(), BakeError> {
     check_unused(bundle)?;
-    let Unpacked { trees, stores } = unpack(bundle, true, threads, scratch, done)?;
+    let claims = Claims::new();
+    let unpacked = decode(bundle, true, threads, scratch, done, &claims);
+    let (derived, checked) = std::thread::scope(|scope| {
+        let checking = scope.spawn(|| claims.check(threads));
+        let derived =
+            unpacked.and_then(|unpacked| from_trees(bundle, unpacked, threads, disk_file));
+        let checked = checking.join();
+        let checked = checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (derived, checked)
+    });
+    // A wrong diff ID explains the rest.
+    checked.and(derived)
+}
+
+/// The same from what the layers hold.
+fn from_trees(
+    bundle: &Bundle,
+    unpacked: Unpacked,
+    threads: NonZeroUsize,
+    disk_file: Option<&File>,
+) -> Result<(), BakeError> {
+    let Unpacked { trees, stores } = unpacked;
     let (run_runtime, run_front) = trees.configs(&stores)?;
     let survey = match disk_file {
         Some(_) => None,
@@ -115,7 +137,29 @@ pub fn unpack(
     scratch: &(dyn Fn() -> io::Result<File> + Sync),
     done: &(dyn Fn(u64) + Sync),
 ) -> Result<Unpacked, BakeError> {
+    let claims = Claims::new();
+    let unpacked = decode(bundle, is_signed, threads, scratch, done, &claims);
+    // A wrong diff ID explains the rest.
+    claims.check(threads).and(unpacked)
+}
+
+/// The same, with diff IDs still to be checked.
+fn decode(
+    bundle: &Bundle,
+    is_signed: bool,
+    threads: NonZeroUsize,
+    scratch: &(dyn Fn() -> io::Result<File> + Sync),
+    done: &(dyn Fn(u64) + Sync),
+    claims: &Claims,
+) -> Result<Unpacked, BakeError> {
     let stores = Mutex::new(Stores::new());
+    let decoder = Decoder {
+        threads,
+        scratch,
+        done,
+        stores: &stores,
+        claims,
+    };
     let roles = [Role::Runtime, Role::Front, Role::Snapshot, Role::Machine];
     let mut layers: Vec<(Role, Vec<Layer>)> = Vec::new();
     for role in roles {
@@ -142,7 +186,7 @@ pub fn unpack(
             most: bound(role, layer),
         })
         .collect();
-    let mut decoded = decode(&jobs, threads.get(), scratch, done, &stores, most)?.into_iter();
+    let mut decoded = decoder.decode(&jobs, most, None)?.into_iter();
     let mut trees = Vec::new();
     for (role, layers) in &layers {
         let own: Vec<_> = decoded.by_ref().take(layers.len()).collect();

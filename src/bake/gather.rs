@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::Mutex;
 
 use oci_spec::image::ImageConfiguration;
-use standby_tree::{Stores, Tree};
+use standby_tree::Tree;
 
-use crate::bake::build::{MOST_UNPACKED, MakeFront, MakeSnapshot, Tools};
-use crate::bake::decode::{DecodeError, Decoded, Job, decode, stack};
+use crate::bake::build::{MOST_UNPACKED, MakeFront, MakeSnapshot};
+use crate::bake::decode::{DecodeError, Decoded, Decoder, Job, stack};
 use crate::bake::error::BakeError;
 use crate::bake::front::Front;
 use crate::bake::growing::Growing;
@@ -89,32 +88,19 @@ pub struct Gathered {
 pub fn gather(
     sources: Sources<'_>,
     bundle: &mut Growing,
-    tools: &Tools<'_>,
-    stores: &Mutex<Stores>,
+    decoder: &Decoder<'_>,
 ) -> Result<Gathered, BakeError> {
     let [runtime_name, front_name] = sources.names;
     let Image { layers, .. } = &sources.runtime;
     let component = Component::from_image(Role::Runtime, runtime_name, &sources.runtime);
     let file = bundle.file();
     let runtime_jobs = jobs(layers, bundle.component(&component, layers)?, &file);
-    let run = |jobs: &[Job<'_>]| {
-        decode(
-            jobs,
-            tools.threads.get(),
-            tools.scratch,
-            tools.progress,
-            stores,
-            MOST_UNPACKED,
-        )
-    };
+    let origin = Some(sources.runtime_origin.as_str());
     let (decoded, others) = std::thread::scope(|scope| {
-        let decoding = scope.spawn(|| run(&runtime_jobs));
+        let decoding = scope.spawn(|| decoder.decode(&runtime_jobs, MOST_UNPACKED, origin));
         let others = (|| {
             bundle.component(sources.kit, &[])?;
-            let workshop = Workshop {
-                scratch: tools.scratch,
-                stores,
-            };
+            let workshop = Workshop(decoder);
             let Front { image, last } = (sources.make_front)(&workshop)?;
             let front = Unpacking {
                 component: Component::from_image(Role::Front, front_name, &image),
@@ -122,7 +108,7 @@ pub fn gather(
                 layers: image.layers,
                 last: Some(last),
             };
-            let front = front.run(bundle, tools, stores)?;
+            let front = front.run(bundle, decoder)?;
             let (component, layer, last) = (sources.make_snapshot)(&workshop, &component)?;
             let snapshot = Unpacking {
                 component,
@@ -130,7 +116,7 @@ pub fn gather(
                 layers: vec![layer],
                 last: Some(last),
             };
-            let snapshot = snapshot.run(bundle, tools, stores)?;
+            let snapshot = snapshot.run(bundle, decoder)?;
             Ok::<_, BakeError>((front, snapshot))
         })();
         let joined = decoding
@@ -165,24 +151,13 @@ pub struct Unpacking {
 
 impl Unpacking {
     /// Appends the component to the bundle and unpacks it on the way.
-    pub fn run(
-        self,
-        bundle: &mut Growing,
-        tools: &Tools<'_>,
-        stores: &Mutex<Stores>,
-    ) -> Result<Part, BakeError> {
+    pub fn run(self, bundle: &mut Growing, decoder: &Decoder<'_>) -> Result<Part, BakeError> {
         let unknown = self.layers.len() - usize::from(self.last.is_some()).min(self.layers.len());
         let unknown = self.layers.get(..unknown).unwrap_or_default();
         let places = bundle.component(&self.component, unknown)?;
         let file = bundle.file();
-        let mut decoded = decode(
-            &jobs(unknown, places, &file),
-            tools.threads.get(),
-            tools.scratch,
-            tools.progress,
-            stores,
-            MOST_UNPACKED,
-        )?;
+        let jobs = jobs(unknown, places, &file);
+        let mut decoded = decoder.decode(&jobs, MOST_UNPACKED, None)?;
         decoded.extend(self.last);
         Ok(Part::new(
             self.component,

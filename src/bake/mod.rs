@@ -7,10 +7,12 @@
 //! ```
 //!
 //! Every stored byte is read once: while a layer passes through, its blob is
-//! hashed, copied into the bundle, decompressed, hashed again and spooled by file.
+//! hashed, copied into the bundle, decompressed, and its tar kept. That tar's own
+//! digest is checked later ([`claims`]), beside what takes longer.
 
 pub mod build;
 pub mod caddy;
+pub mod claims;
 pub mod compose;
 pub mod decode;
 pub mod derive;

@@ -3,17 +3,16 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use standby_tree::Stores;
-
-use crate::bake::decode::Decoded;
+use crate::bake::decode::{Decoded, Decoder};
 use crate::bake::error::BakeError;
 use crate::oci::digest::{Hasher, HashingReader};
 use crate::oci::image::Layer;
-use crate::oci::layer::{self, Limits, Spool};
+use crate::oci::layer::{self, Limits};
 use crate::oci::media::Compression;
 use crate::oci::pipe::pipe;
+use crate::oci::unpack::{KeepError, Keeper};
 use crate::oci::{Blob, Digest};
 
 /// The level at which our own layers are compressed (zstd's `--fast=1`): fast
@@ -23,12 +22,7 @@ const ZSTD_LEVEL: i32 = -1;
 
 /// Where layers are made.
 #[derive(Clone, Copy)]
-pub struct Workshop<'a> {
-    /// Makes private temporary files.
-    pub scratch: &'a (dyn Fn() -> io::Result<File> + Sync),
-    /// Receives a store for each layer.
-    pub stores: &'a Mutex<Stores>,
-}
+pub struct Workshop<'a>(pub &'a Decoder<'a>);
 
 impl Workshop<'_> {
     /// A zstd layer of the tar that `write` produces, and what is in it. One
@@ -38,22 +32,17 @@ impl Workshop<'_> {
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(Layer, Decoded), BakeError> {
         let failed = BakeError::write("a layer to a temporary file");
-        let scratch = || (self.scratch)().map(Arc::new);
-        let (stored, spool) = scratch()
-            .and_then(|stored| Ok((stored, scratch()?)))
-            .map_err(failed)?;
-        let id = {
-            let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
-            stores.add(Arc::clone(&spool) as Arc<_>)
-        };
-        let mut target = Spool::new(spool.try_clone().map_err(failed)?);
+        let stored = (self.0.scratch)().map(Arc::new).map_err(failed)?;
+        let room = || self.0.room();
+        let (store, keep) = room().map_err(failed)?;
         let (writer, reader) = pipe();
         let (written, read) = std::thread::scope(|scope| {
             let reading = scope.spawn(|| {
-                let mut tar = HashingReader::new(reader);
-                let layer = layer::read(&mut tar, id, &mut target, &Limits::default());
-                let rest = io::copy(&mut tar, &mut io::sink());
-                (layer, rest.map(|_| tar.finish()))
+                let mut keeper = Keeper::new(reader, &keep);
+                let mut tar = HashingReader::new(&mut keeper);
+                let layer = layer::read(&mut tar, store, room, &Limits::default());
+                let (diff_id, _) = tar.finish();
+                (layer, keeper.finish().map(|size| (diff_id, size)))
             });
             let written = compress(&stored, writer, write);
             let read = reading.join();
@@ -63,9 +52,10 @@ impl Workshop<'_> {
             )
         });
         let (layer, tar) = read;
-        let (digest, stored_size) =
-            written.map_err(BakeError::write("a layer to a temporary file"))?;
-        let (diff_id, size) = tar.map_err(failed)?;
+        let (digest, stored_size) = written.map_err(failed)?;
+        let (diff_id, size) = tar.map_err(|error| match error {
+            KeepError::Read(source) | KeepError::Write { source, .. } => failed(source),
+        })?;
         let decoded = Decoded::new(layer, digest, size)?;
         let layer = Layer {
             digest,

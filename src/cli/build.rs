@@ -30,7 +30,7 @@ use crate::cli::work::{failure, joined, make_folder, threads};
 use crate::disk::image::Choices;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::image::Platform;
-use crate::oci::{Digest, Image, media};
+use crate::oci::{Blob, Digest, Image, media};
 use crate::plan::{FileKind, FrontSource, Plan, Timestamp};
 use crate::ui::{Ui, bytes};
 
@@ -127,13 +127,23 @@ impl BuildArgs {
                     .map_err(|e| BakeError::input("cannot sign", e))
             },
         };
+        // Converts the disk, and hashes it while it goes to the medium.
+        let use_disk = || {
+            convert(&raw, disk.file(), self.format, workers)?;
+            std::thread::scope(|scope| {
+                let syncing = scope.spawn(|| disk.file().sync_all());
+                let digest = Blob::whole(disk.file().try_clone()?)?.digest();
+                joined(syncing)?;
+                digest
+            })
+        };
         let (checked, built) = std::thread::scope(|scope| {
             let check = || match self.no_exec {
                 true => Ok(()),
                 false => check_caddyfile(&plan, &base, &caddyfile, ui),
             };
             let checking = scope.spawn(check);
-            let built = build(inputs, &tools);
+            let built = build(inputs, &tools, use_disk);
             (joined(checking), built)
         });
         drop(bar);
@@ -145,8 +155,6 @@ impl BuildArgs {
         for note in &built.notes {
             ui.warn(format!("not in the bill of materials: {note}"));
         }
-        convert(&raw, disk.file(), self.format, workers)
-            .map_err(|error| failure(error, &self.output))?;
         self.finish(&targets, bundle, disk, &key, now, &built, ui)
     }
 
@@ -158,10 +166,10 @@ impl BuildArgs {
         disk: Output,
         key: &SignerKey,
         now: SystemTime,
-        built: &Built,
+        built: &Built<Digest>,
         ui: &Ui,
     ) -> Result {
-        let sums = sums(&[&bundle, &disk])?;
+        let sums = sums([(&bundle, built.bundle_sum), (&disk, built.disk)]);
         let signature = key
             .sign_detached(sums.as_bytes(), now, true)
             .map_err(Failure::input)?;
@@ -491,38 +499,11 @@ fn make_snapshot(
     Ok((component, layer, held))
 }
 
-/// SHA256SUMS of files that do not have their names yet, hashed side by side
-/// while they go to the medium.
-fn sums(outputs: &[&Output]) -> Result<String> {
-    let digests: Vec<std::io::Result<Digest>> = std::thread::scope(|scope| {
-        let running: Vec<_> = outputs
-            .iter()
-            .map(|output| {
-                let file = Arc::clone(output.file());
-                let hashing = scope.spawn(move || {
-                    let len = file.metadata()?.len();
-                    crate::oci::Blob::in_file(file, 0, len).digest()
-                });
-                (hashing, scope.spawn(|| output.file().sync_all()))
-            })
-            .collect();
-        running
-            .into_iter()
-            .map(|(hashing, writing)| {
-                joined(writing)?;
-                joined(hashing)
-            })
-            .collect()
-    });
-    let mut text = String::new();
-    for (output, digest) in outputs.iter().zip(digests) {
-        let name = output
-            .target()
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let digest = digest.because(format!("cannot write {name}"))?;
-        text.push_str(&format!("{}  {name}\n", digest.hex()));
-    }
-    Ok(text)
+/// SHA256SUMS of files that do not have their names yet.
+fn sums<'a>(files: impl IntoIterator<Item = (&'a Output, Digest)>) -> String {
+    let line = |(output, digest): (&Output, Digest)| {
+        let name = output.target().file_name().unwrap_or_default();
+        format!("{}  {}\n", digest.hex(), name.to_string_lossy())
+    };
+    files.into_iter().map(line).collect()
 }

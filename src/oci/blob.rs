@@ -181,7 +181,11 @@ impl Blob {
 
     /// Digest of all bytes.
     pub fn digest(&self) -> io::Result<Digest> {
-        let mut hasher = Hasher::new();
+        self.hash(Hasher::new()).map(Hasher::finish)
+    }
+
+    /// Goes on with a digest over all bytes.
+    pub fn hash(&self, mut hasher: Hasher) -> io::Result<Hasher> {
         let mut buf = vec![0; CHUNK.min(usize::try_from(self.len).unwrap_or(CHUNK)).max(1)];
         let mut offset = 0;
         while offset < self.len {
@@ -189,7 +193,7 @@ impl Blob {
             hasher.update(buf.get(..read).unwrap_or_default());
             offset += read as u64;
         }
-        Ok(hasher.finish())
+        Ok(hasher)
     }
 }
 

@@ -1,16 +1,18 @@
-//! One pass over a layer: stored bytes hashed and copied, then decompressed,
-//! hashed again and handed to a consumer.
+//! One pass over a layer: stored bytes hashed and copied, then decompressed, set
+//! aside as a tar and handed to a consumer.
 //!
 //! Three threads share the work of one layer: the first reads, hashes and copies,
-//! the second decompresses, the third hashes the tar and consumes it.
+//! the second decompresses, the third keeps the tar and consumes it. The tar's own
+//! digest, the diff ID, can wait: what was kept is what is used, so a [`Claim`] is
+//! checked when there is time for it.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, Read};
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::oci::blob::CHUNK;
-use crate::oci::digest::{Digest, Hasher, HashingReader};
+use crate::oci::blob::{Blob, CHUNK};
+use crate::oci::digest::{Digest, Hasher};
 use crate::oci::error::OciError;
 use crate::oci::image::Layer;
 use crate::oci::media::Compression;
@@ -69,6 +71,36 @@ pub struct Unpacked<T> {
     pub value: T,
     /// Bytes of the tar.
     pub size: u64,
+    /// What is still to be checked.
+    pub claim: Claim,
+}
+
+/// An image's claim that a layer's tar has a certain digest: its diff ID. Nothing
+/// that was made of the tar may be given out before [`Claim::check`] has held.
+#[derive(Debug)]
+#[must_use = "a diff ID that nobody checks"]
+pub struct Claim {
+    /// Digest of the blob as it is stored.
+    pub layer: Digest,
+    /// What the image says.
+    pub diff_id: Digest,
+    /// The tar, as it was kept.
+    pub tar: Blob,
+}
+
+impl Claim {
+    /// Compares the claim with the tar's digest.
+    pub fn check(&self, found: io::Result<Digest>) -> Result<(), OciError> {
+        let cannot = || OciError::io(format!("cannot read layer {}", self.layer));
+        match found.map_err(cannot())? {
+            found if found == self.diff_id => Ok(()),
+            found => Err(OciError::WrongDiffId {
+                layer: self.layer,
+                expected: self.diff_id,
+                found,
+            }),
+        }
+    }
 }
 
 /// Why a layer could not be unpacked.
@@ -77,17 +109,26 @@ pub enum UnpackError<E> {
     /// The blob, its compression or its digests are at fault.
     #[error(transparent)]
     Oci(#[from] OciError),
+    /// The tar could not be set aside.
+    #[error("cannot write to a temporary file at byte {offset}")]
+    Keep {
+        /// Position in the tar.
+        offset: u64,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The consumer refused the tar.
     #[error(transparent)]
     Consumer(E),
 }
 
-/// Reads a layer once. `most` bounds the decompressed bytes. The blob's digest
-/// and the tar's diff ID are checked; a wrong one is the error even where the
-/// consumer failed too, since it explains the rest.
+/// Reads a layer once and keeps its tar in `keep`, which is empty. `most` bounds
+/// the decompressed bytes. The blob's digest is checked; a wrong one is the error
+/// even where the consumer failed too, since it explains the rest.
 pub fn unpack<T, E>(
     layer: &Layer,
     copy: Option<Copy<'_>>,
+    keep: &Arc<File>,
     most: u64,
     done: &(dyn Fn(u64) + Sync),
     consume: impl FnOnce(&mut dyn Read) -> Result<T, E>,
@@ -97,17 +138,15 @@ pub fn unpack<T, E>(
     let (consumed, tar, decoded, read) = std::thread::scope(|scope| {
         let reading = scope.spawn(move || read_stored(layer, copy, done, stored_writer));
         let decoding = scope.spawn(move || decompress(layer, most, stored, tar_writer));
-        let mut reader = HashingReader::new(tar);
+        let mut reader = Keeper::new(tar, keep);
         let consumed = consume(&mut reader);
-        let drained = if consumed.is_ok() {
-            io::copy(&mut reader, &mut io::sink())
+        let tar = if consumed.is_ok() {
+            reader.finish()
         } else {
-            Ok(0)
+            reader.failure()
         };
-        let tar = drained.map(|_| reader.finish());
         (consumed, tar, decoding.join(), reading.join())
     });
-    let cannot = || OciError::io(format!("cannot read layer {}", layer.digest));
     let found = resumed(read)?;
     if found != layer.digest {
         return Err(OciError::WrongDigest {
@@ -127,17 +166,106 @@ pub fn unpack<T, E>(
             format!("it cannot be {how}: {error}"),
         )
     })?;
-    let value = consumed.map_err(UnpackError::Consumer)?;
-    let (found, size) = tar.map_err(cannot())?;
-    if found != layer.diff_id {
-        return Err(OciError::WrongDiffId {
-            layer: layer.digest,
-            expected: layer.diff_id,
-            found,
+    let size = match tar {
+        Ok(size) => size,
+        Err(KeepError::Write { offset, source }) => {
+            return Err(UnpackError::Keep { offset, source });
         }
-        .into());
+        Err(KeepError::Read(source)) => {
+            let cannot = OciError::io(format!("cannot read layer {}", layer.digest));
+            return Err(cannot(source).into());
+        }
+    };
+    let claim = Claim {
+        layer: layer.digest,
+        diff_id: layer.diff_id,
+        tar: Blob::in_file(Arc::clone(keep) as Arc<_>, 0, size),
+    };
+    let value = consumed.map_err(UnpackError::Consumer)?;
+    Ok(Unpacked { value, size, claim })
+}
+
+/// Why a [`Keeper`] does not have the whole tar.
+#[derive(Debug)]
+pub enum KeepError {
+    /// There was no more to read.
+    Read(io::Error),
+    /// The file did not take it.
+    Write {
+        /// Where.
+        offset: u64,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// A reader that keeps a copy of all that passes through it, zeros as holes.
+pub struct Keeper<'a> {
+    from: PipeReader,
+    to: &'a File,
+    /// Bytes that were kept.
+    kept: u64,
+    /// Of these, what is still to be read.
+    ahead: usize,
+    failed: Option<io::Error>,
+}
+
+impl<'a> Keeper<'a> {
+    /// Reads `from`, and writes into `to`, which is empty.
+    pub fn new(from: PipeReader, to: &'a File) -> Self {
+        Keeper {
+            from,
+            to,
+            kept: 0,
+            ahead: 0,
+            failed: None,
+        }
     }
-    Ok(Unpacked { value, size })
+
+    /// Reads to the end, and returns the length of it all.
+    pub fn finish(mut self) -> Result<u64, KeepError> {
+        let rest = io::copy(&mut self, &mut io::sink()).map(drop);
+        // What ends in zeros ends in a hole.
+        let rest = rest.and_then(|()| {
+            let length = self.to.set_len(self.kept);
+            length.map_err(|error| self.fail(error))
+        });
+        let kept = self.failure()?;
+        rest.map(|()| kept).map_err(KeepError::Read)
+    }
+
+    /// The error of the file, if there was one; else the bytes that it has.
+    pub fn failure(self) -> Result<u64, KeepError> {
+        let offset = self.kept;
+        match self.failed {
+            Some(source) => Err(KeepError::Write { offset, source }),
+            None => Ok(offset),
+        }
+    }
+
+    /// Sets an error of the file aside; what the reader hears instead.
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        let heard = io::Error::new(error.kind(), error.to_string());
+        self.failed.get_or_insert(error);
+        heard
+    }
+}
+
+impl Read for Keeper<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let held = self.from.fill_buf()?;
+        if self.ahead == 0 && !held.is_empty() {
+            let zeros = held.iter().all(|byte| *byte == 0);
+            if !zeros && let Err(error) = self.to.write_all_at(held, self.kept) {
+                return Err(self.fail(error));
+            }
+            self.kept += held.len() as u64;
+            self.ahead = held.len();
+        }
+        let read = self.from.read(buf)?;
+        self.ahead -= read.min(self.ahead);
+        Ok(read)
+    }
 }
 
 fn resumed<T>(joined: std::thread::Result<T>) -> T {
@@ -244,7 +372,6 @@ fn pump(reader: &mut impl Read, most: u64, pipe: &mut PipeWriter) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Blob;
     use std::io::Write as _;
 
     fn layer(stored: &[u8], compression: Compression, tar: &[u8]) -> Layer {
@@ -258,16 +385,19 @@ mod tests {
     }
 
     fn run(layer: &Layer, most: u64) -> Result<Unpacked<Vec<u8>>, UnpackError<io::Error>> {
-        unpack(layer, None, most, &|_| {}, |reader| {
+        let keep = Arc::new(tempfile::tempfile().unwrap());
+        unpack(layer, None, &keep, most, &|_| {}, |reader| {
             let mut bytes = Vec::new();
             reader.read_to_end(&mut bytes).map(|_| bytes)
         })
     }
 
+    /// Three megabytes, a third of it zeros, and zeros at the end.
     fn sample() -> Vec<u8> {
-        (0..3_000_000u32)
-            .map(|n| u8::try_from(n * 7 % 251).unwrap_or(0))
-            .collect()
+        let zeros = vec![0; 1_000_000];
+        let mixed = (0..1_000_000u32).map(|n| u8::try_from(n * 7 % 251).unwrap_or(0));
+        let mixed: Vec<u8> = mixed.collect();
+        [mixed.clone(), zeros.clone(), mixed, zeros].concat()
     }
 
     #[test]
@@ -284,6 +414,9 @@ mod tests {
         ] {
             let unpacked = run(&layer(stored, how, &tar), u64::MAX).unwrap();
             assert!(unpacked.value == tar && unpacked.size == tar.len() as u64);
+            let kept = unpacked.claim.tar.clone();
+            assert!(kept.read_all(u64::MAX).unwrap() == tar);
+            unpacked.claim.check(kept.digest()).unwrap();
         }
     }
 
@@ -305,10 +438,26 @@ mod tests {
             Err(UnpackError::Oci(OciError::Invalid { .. }))
         ));
         let other = layer(&zstd, Compression::Zstd, b"other");
+        let claim = run(&other, u64::MAX).unwrap().claim;
         assert!(matches!(
-            run(&other, u64::MAX),
-            Err(UnpackError::Oci(OciError::WrongDiffId { .. }))
+            claim.check(claim.tar.digest()),
+            Err(OciError::WrongDiffId { .. })
         ));
+    }
+
+    /// What does not read on has its tar kept as far as it read, and a file that
+    /// takes no more is told from a reader that failed.
+    #[test]
+    fn a_full_file_is_told_from_a_bad_reader() {
+        let tar = sample();
+        let layer = layer(&tar, Compression::None, &tar);
+        let full = Arc::new(File::create("/dev/full").unwrap());
+        let read = |reader: &mut dyn Read| io::copy(reader, &mut io::sink());
+        let error = unpack(&layer, None, &full, u64::MAX, &|_| {}, read).unwrap_err();
+        let UnpackError::Keep { offset: 0, source } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]

@@ -102,6 +102,29 @@ fn a_wrong_diff_id() {
     );
 }
 
+/// A layer that is not what the image says may lead to any other error later: here
+/// the service's program is gone.
+#[test]
+fn a_wrong_diff_id_explains_the_rest() {
+    let place = Place::with("tiny");
+    let config = read_json(&place, &blob_path(&manifest(&place)["config"]));
+    let program = config["config"]["Entrypoint"][0].as_str().unwrap();
+    let (folder, name) = program.rsplit_once('/').unwrap();
+    let hides = format!("{folder}/.wh.{name}");
+    let hiding = tar(&[(
+        hides.trim_start_matches('/'),
+        tar::EntryType::Regular,
+        "",
+        "",
+    )]);
+    let honest = add_layer(&place, "", &hiding, &hiding);
+    let said = refused(&place, &[program]);
+    assert!(!said.err.contains(&honest), "{said}");
+    let place = Place::with("tiny");
+    let digest = add_layer(&place, "", b"another tar", &hiding);
+    refused(&place, &["oci:image:tiny", &digest, "configuration says"]);
+}
+
 #[test]
 fn an_unknown_media_type() {
     let place = Place::with("tiny");

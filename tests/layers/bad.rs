@@ -1,7 +1,7 @@
 //! Every way in which a layer can be wrong has its error, and none has a panic.
 
 use proptest::prelude::*;
-use standby::oci::layer::{LayerError, Limits, Problem, Spool, apply, read};
+use standby::oci::layer::{LayerError, Limits, Problem, apply, read};
 use standby_tree::{ResolveError, StoreId, Tree};
 
 use crate::support::nasty::{self, Item, Kind, Style, Tar};
@@ -10,8 +10,8 @@ use crate::support::nasty::{self, Item, Kind, Style, Tar};
 fn unpack(lower: &[u8], tar: &[u8], limits: &Limits) -> Result<(), LayerError> {
     let mut tree = Tree::new();
     for tar in [lower, tar] {
-        let mut spool = Spool::new(Vec::new());
-        let layer = read(tar, StoreId(0), &mut spool, limits)?;
+        let room = || Ok((StoreId(1), Vec::new()));
+        let layer = read(tar, StoreId(0), room, limits)?;
         apply(&mut tree, layer)?;
     }
     Ok(())
@@ -380,8 +380,8 @@ fn a_failing_reader_is_not_the_layers_fault() {
     tar.item(Item::file("x", "x"));
     let bytes = tar.unfinished();
     let reader = std::io::Read::chain(&bytes[..], Fails);
-    let mut spool = Spool::new(Vec::new());
-    let error = read(reader, StoreId(0), &mut spool, &Limits::default()).unwrap_err();
+    let room = || Ok((StoreId(1), Vec::new()));
+    let error = read(reader, StoreId(0), room, &Limits::default()).unwrap_err();
     assert!(
         matches!(error, LayerError::Read { offset: 1024, .. }),
         "{error}"

@@ -1,30 +1,40 @@
 //! What is too large to keep as a file.
 
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use standby::oci::layer::{EntryKind, LayerError, Limits, Problem, Spool, WriteAt, read};
-use standby_tree::StoreId;
+use standby::oci::layer::{EntryKind, Layer, LayerError, Limits, Problem, WriteAt, read};
+use standby_tree::{Extent, StoreId};
 
 use crate::support::nasty::{self, Item, Tar};
 
-/// Counts what it is given.
-#[derive(Default)]
-struct Count {
-    written: u64,
-    length: u64,
-}
+/// Remembers how long it was made.
+#[derive(Clone, Default)]
+struct Length(Arc<AtomicU64>);
 
-impl WriteAt for Count {
-    fn write_all_at(&mut self, buf: &[u8], offset: u64) -> io::Result<()> {
-        assert_eq!(offset, self.written, "in order, without gaps");
-        self.written += buf.len() as u64;
-        Ok(())
+impl WriteAt for Length {
+    fn write_all_at(&mut self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::Error::other("there is nothing but holes"))
     }
 
     fn set_length(&mut self, length: u64) -> io::Result<()> {
-        self.length = length;
+        self.0.store(length, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// For layers without sparse files.
+fn none() -> io::Result<(StoreId, Length)> {
+    Err(io::Error::other("nothing here is sparse"))
+}
+
+fn extents(layer: &Layer) -> Vec<Extent> {
+    let files = layer.entries().filter_map(|entry| match entry.kind {
+        EntryKind::File(extent) => Some(extent),
+        _ => None,
+    });
+    files.collect()
 }
 
 const NINE_GIB: u64 = 9 << 30;
@@ -47,18 +57,18 @@ fn files_above_eight_gib() {
         let head = head.unfinished();
         let tail = tail.finish();
         let tar = head.chain(io::repeat(0).take(NINE_GIB)).chain(&tail[..]);
-        let mut spool = Spool::new(Count::default());
-        let layer = read(tar, StoreId(0), &mut spool, &Limits::default()).unwrap();
-        let lengths: Vec<u64> = layer
-            .entries()
-            .map(|entry| match entry.kind {
-                EntryKind::File(extent) => extent.len,
-                _ => 0,
-            })
-            .collect();
-        assert_eq!(lengths, [NINE_GIB, 2]);
-        let count = spool.into_inner();
-        assert_eq!((count.written, count.length), (NINE_GIB + 2, NINE_GIB + 2));
+        let layer = read(tar, StoreId(7), none, &Limits::default()).unwrap();
+        let start = head.len() as u64;
+        let extent = |offset, len| Extent {
+            store: StoreId(7),
+            offset,
+            len,
+        };
+        // Both are where they are in the tar.
+        assert_eq!(
+            extents(&layer),
+            [extent(start, NINE_GIB), extent(start + NINE_GIB + 512, 2)]
+        );
     }
 }
 
@@ -82,12 +92,17 @@ fn holes_count() {
         total_bytes,
         ..Limits::default()
     };
-    let mut spool = Spool::new(Count::default());
-    let layer = read(&tar[..], StoreId(0), &mut spool, &limits(1 << 40)).unwrap();
-    assert_eq!(layer.len(), 1);
-    assert_eq!(spool.into_inner().length, 1_000_000_000_000);
-    let mut spool = Spool::new(Count::default());
-    let error = read(&tar[..], StoreId(0), &mut spool, &limits(1 << 39)).unwrap_err();
+    let length = Length::default();
+    let room = || Ok((StoreId(1), length.clone()));
+    let layer = read(&tar[..], StoreId(0), room, &limits(1 << 40)).unwrap();
+    let whole = Extent {
+        store: StoreId(1),
+        offset: 0,
+        len: 1_000_000_000_000,
+    };
+    assert_eq!(extents(&layer), [whole]);
+    assert_eq!(length.0.load(Ordering::Relaxed), whole.len);
+    let error = read(&tar[..], StoreId(0), none, &limits(1 << 39)).unwrap_err();
     let limit = 1 << 39;
     let what = "bytes of file contents";
     assert_eq!(error.problem(), Some(&Problem::Limit { what, limit }));
@@ -100,8 +115,7 @@ fn errors_say_where() {
     let offset = tar.position();
     tar.item(Item::file("etc/../../escape", "x"));
     let tar = tar.finish();
-    let mut spool = Spool::new(Count::default());
-    let error = read(&tar[..], StoreId(0), &mut spool, &Limits::default()).unwrap_err();
+    let error = read(&tar[..], StoreId(0), none, &Limits::default()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("\"etc/../../escape\""), "{text}");
     assert!(text.contains(&format!("byte {offset} ")), "{text}");

@@ -356,6 +356,28 @@ fn layer(change: impl Fn(&mut Value), words: &[&str]) {
     refused(&place, CERT, 3, words);
 }
 
+/// A diff ID is checked when a layer is unpacked, whoever has signed it.
+#[test]
+fn a_wrong_diff_id() {
+    let place = case();
+    let mut forge = Forge::read(&place);
+    let (manifest, blobs) = forge.runtime_parts();
+    let listed = forge.parsed().components[0].clone();
+    let wrong = vec![Digest::of(b"another tar"); listed.diff_ids.len()];
+    forge.runtime(&manifest, blobs, listed.unpacked_size, &wrong);
+    forge.sign(&place, &["signer"]).put(&place);
+    let digest = manifest["layers"][0]["digest"].as_str().unwrap();
+    for verb in ["verify --deep", "disk -o disk.raw"] {
+        let words = [digest, "configuration says", "do not use it"];
+        refuses(
+            &place,
+            &format!("{verb} {BUNDLE} --trust {CERT}"),
+            3,
+            &words,
+        );
+    }
+}
+
 #[test]
 fn urls() {
     let urls = json!(["https://example.org/layer"]);

@@ -5,8 +5,8 @@ use standby_tree::{Extent, Meta, StoreId, Time, Xattrs};
 use super::error::Problem;
 use super::limits::Limits;
 
-/// One layer: its entries in the order of its tar, whose file contents are in a
-/// spool. Made by [`super::read`], used up by [`super::apply`].
+/// One layer: its entries in the order of its tar, and where the contents of its
+/// files are. Made by [`super::read`], used up by [`super::apply`].
 #[derive(Debug)]
 pub struct Layer {
     pub(super) shared: Shared,
@@ -24,7 +24,10 @@ pub struct Layer {
 /// What the records of a layer point into.
 #[derive(Debug)]
 pub(super) struct Shared {
-    store: StoreId,
+    /// The tar itself.
+    tar: StoreId,
+    /// Sparse files, expanded.
+    expanded: StoreId,
     /// All names and link targets, one after the other.
     text: Vec<u8>,
     xattrs: Vec<Xattrs>,
@@ -58,6 +61,7 @@ pub(super) struct Record {
 enum Body {
     Directory,
     File { offset: u64, length: u64 },
+    Sparse { offset: u64, length: u64 },
     HardLink(Span),
     Symlink(Span),
     CharDevice { major: u32, minor: u32 },
@@ -115,10 +119,11 @@ pub enum EntryKind<'a> {
 }
 
 impl Layer {
-    pub(super) fn new(store: StoreId, limits: &Limits) -> Self {
+    pub(super) fn new(tar: StoreId, limits: &Limits) -> Self {
         Layer {
             shared: Shared {
-                store,
+                tar,
+                expanded: tar,
                 text: Vec::new(),
                 xattrs: Vec::new(),
             },
@@ -158,10 +163,16 @@ impl Layer {
         let path = self.keep(path)?;
         let body = match kind {
             EntryKind::Directory => Body::Directory,
-            EntryKind::File(extent) => Body::File {
-                offset: extent.offset,
-                length: extent.len,
-            },
+            EntryKind::File(extent) => {
+                let (offset, length) = (extent.offset, extent.len);
+                match extent.store == self.shared.tar {
+                    true => Body::File { offset, length },
+                    false => {
+                        self.shared.expanded = extent.store;
+                        Body::Sparse { offset, length }
+                    }
+                }
+            }
             EntryKind::HardLink(target) => Body::HardLink(self.keep(target)?),
             EntryKind::Symlink(target) => Body::Symlink(self.keep(target)?),
             EntryKind::CharDevice { major, minor } => Body::CharDevice { major, minor },
@@ -256,7 +267,12 @@ impl Shared {
             kind: match record.body {
                 Body::Directory => EntryKind::Directory,
                 Body::File { offset, length } => EntryKind::File(Extent {
-                    store: self.store,
+                    store: self.tar,
+                    offset,
+                    len: length,
+                }),
+                Body::Sparse { offset, length } => EntryKind::File(Extent {
+                    store: self.expanded,
                     offset,
                     len: length,
                 }),

@@ -15,10 +15,10 @@ pub enum LayerError {
         /// What the reader said.
         source: io::Error,
     },
-    /// File contents could not be set aside.
-    #[error("cannot write to the spool file at byte {offset}")]
+    /// The tar, or a sparse file of it, could not be set aside.
+    #[error("cannot write to a temporary file at byte {offset}")]
     Spool {
-        /// Position in the spool.
+        /// Position in that file.
         offset: u64,
         /// What the system said.
         source: io::Error,

@@ -1,17 +1,23 @@
 //! Layers: a tar stream becomes a list of entries, and that is applied to a tree.
 //!
 //! Reading is per layer and independent of other layers, so that layers are read
-//! on several threads at once; contents go to a spool, only names and metadata
-//! stay in memory. Applying is sequential, from the lowest layer up:
+//! on several threads at once; only names and metadata stay in memory, contents are
+//! found in the tars, which are kept. Applying is sequential, from the lowest layer
+//! up:
 //!
 //! ```no_run
-//! # use standby::oci::layer::{self, LayerError, Limits, Spool};
-//! # use standby_tree::{StoreId, Tree};
-//! # fn unpack(tars: Vec<std::fs::File>, spools: Vec<std::fs::File>) -> Result<Tree, LayerError> {
+//! # use std::{fs::File, io, sync::Arc};
+//! # use standby::oci::layer::{self, LayerError, Limits};
+//! # use standby_tree::{Stores, Tree};
+//! # fn unpack(tars: Vec<Arc<File>>, stores: &mut Stores) -> Result<Tree, LayerError> {
 //! let mut tree = Tree::new();
-//! for (number, (tar, file)) in (0..).zip(tars.into_iter().zip(spools)) {
-//!     let mut spool = Spool::new(file);
-//!     let layer = layer::read(tar, StoreId(number), &mut spool, &Limits::default())?;
+//! for tar in tars {
+//!     let store = stores.add(Arc::clone(&tar) as Arc<_>);
+//!     let room = || {
+//!         let sparse = Arc::new(tempfile::tempfile()?);
+//!         Ok((stores.add(Arc::clone(&sparse) as Arc<_>), sparse.try_clone()?))
+//!     };
+//!     let layer = layer::read(&*tar, store, room, &Limits::default())?;
 //!     layer::apply(&mut tree, layer)?;
 //! }
 //! # Ok(tree)
@@ -37,4 +43,4 @@ pub use entry::{Entry, EntryKind, Layer};
 pub use error::{LayerError, Problem};
 pub use limits::Limits;
 pub use read::read;
-pub use spool::{Spool, WriteAt};
+pub use spool::WriteAt;

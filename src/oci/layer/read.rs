@@ -1,6 +1,6 @@
 //! From a tar stream to a [`Layer`].
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use standby_tree::{Extent, Meta, StoreId, Time};
 
@@ -15,8 +15,9 @@ use super::spool::{Spool, WriteAt};
 
 /// Reads one layer's tar, already decompressed, to the end of the stream.
 ///
-/// Contents of regular files go to `spool`, and the entries point there as
-/// extents of `store`. The spool is complete when this returns.
+/// The contents of regular files are extents of `tar`: the store that has, or will
+/// have, the stream as it is. Sparse files are expanded in what `room` gives, which
+/// is asked for once, when the first of them comes; it is complete when this returns.
 ///
 /// Global PAX headers are checked for their size and otherwise passed over, as
 /// every container engine does. A stream that ends between entries is accepted
@@ -24,31 +25,36 @@ use super::spool::{Spool, WriteAt};
 ///
 /// # Errors
 /// A tar that is malformed, truncated or above a limit, an entry that names a
-/// place outside the root, and whatever the reader or the spool reports.
+/// place outside the root, and whatever the reader or the room reports.
 pub fn read<R: Read, W: WriteAt>(
     reader: R,
-    store: StoreId,
-    spool: &mut Spool<W>,
+    tar: StoreId,
+    room: impl FnMut() -> io::Result<(StoreId, W)>,
     limits: &Limits,
 ) -> Result<Layer, LayerError> {
     let mut reader = Reader {
         source: Source::new(reader, limits.total_bytes),
-        spool,
-        store,
+        tar,
+        room,
+        expanded: None,
         limits,
-        layer: Layer::new(store, limits),
+        layer: Layer::new(tar, limits),
         content_bytes: 0,
     };
     reader.entries()?;
     reader.source.drain()?;
-    reader.spool.finish()?;
+    if let Some((_, spool)) = &mut reader.expanded {
+        spool.finish()?;
+    }
     Ok(reader.layer)
 }
 
-struct Reader<'a, R, W> {
+struct Reader<'a, R, W, F> {
     source: Source<R>,
-    spool: &'a mut Spool<W>,
-    store: StoreId,
+    tar: StoreId,
+    room: F,
+    /// Where sparse files go, once there was one.
+    expanded: Option<(StoreId, Spool<W>)>,
     limits: &'a Limits,
     layer: Layer,
     content_bytes: u64,
@@ -68,7 +74,12 @@ impl Extended {
     }
 }
 
-impl<R: Read, W: WriteAt> Reader<'_, R, W> {
+impl<R, W, F> Reader<'_, R, W, F>
+where
+    R: Read,
+    W: WriteAt,
+    F: FnMut() -> io::Result<(StoreId, W)>,
+{
     fn entries(&mut self) -> Result<(), LayerError> {
         let mut extended = Extended::default();
         loop {
@@ -249,7 +260,7 @@ impl<R: Read, W: WriteAt> Reader<'_, R, W> {
         }
     }
 
-    /// Moves a regular file's data to the spool.
+    /// Passes over a regular file's data, or expands it.
     fn content(&mut self, header: &Header, pax: Pax, kind: u8) -> Result<Extent, LayerError> {
         let at = self.source.offset();
         let bad = |problem| LayerError::tar(at, problem);
@@ -266,19 +277,19 @@ impl<R: Read, W: WriteAt> Reader<'_, R, W> {
         let map = map.transpose().map_err(bad)?;
         let len = map.as_ref().map_or(stored, |map| map.real_size);
         self.count(len).map_err(bad)?;
-        let offset = self.spool.position();
         match map {
             None => {
-                self.copy(stored)?;
+                let (store, offset) = (self.tar, self.source.offset());
+                self.source.skip(stored)?;
                 self.source.skip_padding(stored)?;
+                Ok(Extent { store, offset, len })
             }
             Some(map) => {
-                self.expand(&map)?;
+                let (store, offset) = self.expand(&map)?;
                 self.source.skip_padding(map.stored)?;
+                Ok(Extent { store, offset, len })
             }
         }
-        let store = self.store;
-        Ok(Extent { store, offset, len })
     }
 
     fn count(&mut self, bytes: u64) -> Result<(), Problem> {
@@ -291,19 +302,27 @@ impl<R: Read, W: WriteAt> Reader<'_, R, W> {
         Ok(())
     }
 
-    fn copy(&mut self, length: u64) -> Result<(), LayerError> {
-        let spool = &mut *self.spool;
-        self.source.runs(length, |run| spool.write(run))
-    }
-
-    fn expand(&mut self, map: &Map) -> Result<(), LayerError> {
+    /// Writes a sparse file's data with its holes; returns where it is.
+    fn expand(&mut self, map: &Map) -> Result<(StoreId, u64), LayerError> {
+        let (store, spool) = match &mut self.expanded {
+            Some((store, spool)) => (*store, spool),
+            none => {
+                let made = (self.room)();
+                let (store, target) =
+                    made.map_err(|source| LayerError::Spool { offset: 0, source })?;
+                let (_, spool) = none.insert((store, Spool::new(target)));
+                (store, spool)
+            }
+        };
+        let offset = spool.position();
         let mut at = 0;
         for run in &map.runs {
-            self.spool.skip(run.offset.saturating_sub(at))?;
-            self.copy(run.length)?;
+            spool.skip(run.offset.saturating_sub(at))?;
+            self.source.runs(run.length, |bytes| spool.write(bytes))?;
             at = run.offset.saturating_add(run.length);
         }
-        self.spool.skip(map.real_size.saturating_sub(at))
+        spool.skip(map.real_size.saturating_sub(at))?;
+        Ok((store, offset))
     }
 }
 

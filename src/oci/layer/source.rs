@@ -6,7 +6,7 @@ use super::error::{LayerError, Problem};
 use super::header::BLOCK;
 
 /// Large enough that a system call or a decoder's overhead does not show, small
-/// enough to stay in a core's own cache between reader and spool.
+/// enough to stay in a core's own cache.
 const BUFFER: usize = 256 << 10;
 
 pub(super) struct Source<R> {

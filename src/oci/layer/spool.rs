@@ -1,8 +1,9 @@
-//! Where the contents of regular files are set aside.
+//! Where sparse files are expanded.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use super::error::LayerError;
 
@@ -24,6 +25,16 @@ pub trait WriteAt {
 impl WriteAt for File {
     fn write_all_at(&mut self, buf: &[u8], offset: u64) -> io::Result<()> {
         FileExt::write_all_at(self, buf, offset)
+    }
+
+    fn set_length(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+}
+
+impl WriteAt for Arc<File> {
+    fn write_all_at(&mut self, buf: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(&**self, buf, offset)
     }
 
     fn set_length(&mut self, length: u64) -> io::Result<()> {
@@ -63,7 +74,7 @@ impl WriteAt for Vec<u8> {
 }
 
 /// File contents one after the other, holes left as holes.
-pub struct Spool<W> {
+pub(super) struct Spool<W> {
     target: W,
     /// Where the buffer's first byte belongs.
     written: u64,
@@ -72,7 +83,7 @@ pub struct Spool<W> {
 
 impl<W: WriteAt> Spool<W> {
     /// A spool over `target`, which must be empty: holes are never written.
-    pub fn new(target: W) -> Self {
+    pub(super) fn new(target: W) -> Self {
         Spool {
             target,
             written: 0,
@@ -81,7 +92,7 @@ impl<W: WriteAt> Spool<W> {
     }
 
     /// Where the next byte will be, from the start of the target.
-    pub fn position(&self) -> u64 {
+    pub(super) fn position(&self) -> u64 {
         self.written.saturating_add(self.buffer.len() as u64)
     }
 
@@ -115,11 +126,6 @@ impl<W: WriteAt> Spool<W> {
         self.target
             .set_length(offset)
             .map_err(|source| LayerError::Spool { offset, source })
-    }
-
-    /// Gives the target back.
-    pub fn into_inner(self) -> W {
-        self.target
     }
 
     fn flush(&mut self) -> Result<(), LayerError> {
