@@ -56,13 +56,16 @@ pub(super) fn store(vector: __m256i) -> [u32; 8] {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn load(pieces: &[&Piece; 8]) -> [__m256i; 16] {
-    let quads = pieces.map(quads);
-    let [low, high] = [
-        quads.map(|[a, b, c, d, ..]| [a, b, c, d]),
-        quads.map(|[.., a, b, c, d]| [a, b, c, d]),
-    ]
-    .map(|half| turned(half));
-    std::array::from_fn(|word| if word < 8 { low[word] } else { high[word - 8] })
+    let (mut low, mut high) = ([[0; 4]; 8], [[0; 4]; 8]);
+    for ((low, high), piece) in low.iter_mut().zip(&mut high).zip(pieces) {
+        let [a, b, c, d, e, f, g, h] = quads(piece);
+        (*low, *high) = ([a, b, c, d], [e, f, g, h]);
+    }
+    let (low, high) = (turned(low), turned(high));
+    let mut words = [low[0]; 16];
+    words[..8].copy_from_slice(&low);
+    words[8..].copy_from_slice(&high);
+    words
 }
 
 #[target_feature(enable = "avx2")]
@@ -74,8 +77,10 @@ fn turned(quads: [[i64; 4]; 8]) -> [__m256i; 8] {
         0x0405_0607,
         0x0001_0203,
     ));
-    let mut rows =
-        quads.map(|[a, b, c, d]| _mm256_shuffle_epi8(_mm256_set_epi64x(d, c, b, a), big_endian));
+    let mut rows = [big_endian; 8];
+    for (row, [a, b, c, d]) in rows.iter_mut().zip(quads) {
+        *row = _mm256_shuffle_epi8(_mm256_set_epi64x(d, c, b, a), big_endian);
+    }
     // Squares of four words by four, within each half of the vectors.
     for row in [0, 4] {
         let [a, b, c, d] = [rows[row], rows[row + 1], rows[row + 2], rows[row + 3]];

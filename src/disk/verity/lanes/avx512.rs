@@ -43,10 +43,11 @@ fn store(vector: __m512i) -> [u32; 16] {
 #[inline]
 fn load(pieces: &[&Piece; 16]) -> [__m512i; 16] {
     let big_endian = _mm512_set4_epi32(0x0c0d_0e0f, 0x0809_0a0b, 0x0405_0607, 0x0001_0203);
-    let mut rows = pieces.map(|piece| {
+    let mut rows = [big_endian; 16];
+    for (row, piece) in rows.iter_mut().zip(pieces) {
         let [a, b, c, d, e, f, g, h] = quads(piece);
-        _mm512_shuffle_epi8(_mm512_set_epi64(h, g, f, e, d, c, b, a), big_endian)
-    });
+        *row = _mm512_shuffle_epi8(_mm512_set_epi64(h, g, f, e, d, c, b, a), big_endian);
+    }
     // Squares of four words by four, within each quarter of the vectors.
     for row in (0..16).step_by(4) {
         let [a, b, c, d] = [rows[row], rows[row + 1], rows[row + 2], rows[row + 3]];

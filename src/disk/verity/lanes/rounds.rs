@@ -32,8 +32,12 @@ pub(super) const CONSTANTS: [[u32; 16]; 4] = [
 /// A piece's 64 bytes as eight numbers in memory order, to make vectors of.
 #[inline(always)]
 pub(super) fn quads(piece: &Piece) -> [i64; 8] {
-    let (quads, _) = piece.as_chunks::<8>();
-    std::array::from_fn(|at| quads.get(at).map_or(0, |bytes| i64::from_le_bytes(*bytes)))
+    let (chunks, _) = piece.as_chunks::<8>();
+    let mut quads = [0; 8];
+    for (quad, bytes) in quads.iter_mut().zip(chunks) {
+        *quad = i64::from_le_bytes(*bytes);
+    }
+    quads
 }
 
 /// Words in a lane, to its digest's bytes.
@@ -47,7 +51,8 @@ pub(super) fn digest(words: [u32; 8]) -> [u8; 32] {
 
 /// The rounds, for a module that has for its vectors: `add`, `ch`, `maj`, the four
 /// sigmas, `splat`, `load` and `store`. Macros, since a function of a trait cannot
-/// be one with target features.
+/// be one with target features. Loops rather than closures, which are not always
+/// compiled into the function that has the features.
 macro_rules! rounds {
     ($features:literal, $vector:ty, $lanes:literal) => {
         #[target_feature(enable = $features)]
@@ -63,7 +68,7 @@ macro_rules! rounds {
         #[inline]
         fn schedule(w: &mut [$vector; 16]) {
             for t in 0..16 {
-                let [near, middle, far] = [1, 9, 14].map(|n| w[(t + n) % 16]);
+                let (near, middle, far) = (w[(t + 1) % 16], w[(t + 9) % 16], w[(t + 14) % 16]);
                 w[t] = add(
                     add(w[t], small_sigma_0(near)),
                     add(middle, small_sigma_1(far)),
@@ -91,15 +96,16 @@ macro_rules! rounds {
         /// The digests of a block in every lane.
         #[target_feature(enable = $features)]
         pub(super) fn digests(message: &Message<'_>, blocks: &[&Data; $lanes]) -> [Digest; $lanes] {
-            let mut state = INITIAL.map(|word| splat(word));
+            let mut state = [splat(0); 8];
+            for (vector, word) in state.iter_mut().zip(INITIAL) {
+                *vector = splat(word);
+            }
             for index in 0..message.pieces() {
                 let mut edges = [[0; 64]; $lanes];
-                let mut edges = edges.iter_mut();
-                let mut blocks = blocks.iter();
-                let pieces = std::array::from_fn(|_| match (blocks.next(), edges.next()) {
-                    (Some(block), Some(edge)) => message.piece(index, block, edge),
-                    _ => &[0; 64],
-                });
+                let mut pieces = [&[0; 64]; $lanes];
+                for ((piece, block), edge) in pieces.iter_mut().zip(blocks).zip(&mut edges) {
+                    *piece = message.piece(index, block, edge);
+                }
                 compress(&mut state, &pieces);
             }
             let words = state.map(|vector| store(vector));
