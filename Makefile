@@ -140,7 +140,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 fuzz: build-packages
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install -q --locked cargo-fuzz@0.13.2
-	cargo fuzz build --release --debug-assertions --sanitizer none --target $(TRIPLE) --target-dir $(ROOT)/target/fuzz
+	cargo fuzz build --features fuzzer --release --debug-assertions --sanitizer none --target $(TRIPLE) --target-dir $(ROOT)/target/fuzz
 	@fuzz/run.sh $(FUZZ_SECONDS) target/fuzz/$(TRIPLE)/release $(FUZZ_TARGETS)
 
 bench: test-packages demo-packages $(BIN) fixtures
