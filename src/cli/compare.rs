@@ -31,7 +31,15 @@ pub fn compare(mut disk: File, wanted: &File, path: &Path, ui: &Ui) -> Result {
             .len(),
         file: wanted,
     };
+    // What the system says is of the machine, not of the bytes.
+    let is_of_system = |error: &io::Error| error.raw_os_error().is_some();
     let refused = |error: OutputError| match error {
+        OutputError::Write { source, .. } if is_of_system(&source) => {
+            Failure::input(source).context("cannot read a temporary file")
+        }
+        OutputError::Decode { source, .. } if is_of_system(&source) => {
+            Failure::input(source).context(cannot())
+        }
         OutputError::Write { offset, .. } => {
             differs(format!("byte {offset} is not what the bundle says"))
         }
@@ -107,7 +115,7 @@ impl DiskSink for Wanted<'_> {
         }
         self.file
             .read_exact_at(&mut own, offset)
-            .map_err(|source| OutputError::Read { offset, source })?;
+            .map_err(|source| OutputError::Write { offset, source })?;
         match own.iter().zip(bytes).position(|(own, other)| own != other) {
             None => Ok(()),
             Some(first) => Err(OutputError::Write {

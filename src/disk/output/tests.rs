@@ -78,6 +78,21 @@ fn zstd_is_the_same_for_any_number_of_threads() {
     let cut = &one[..one.len() - 1];
     let back = Raw::new(tempfile::tempfile().unwrap(), disk.length()).unwrap();
     assert!(zst::read_into(cut, &back).is_err());
+    // A medium that cannot be read is told from bytes that are no zstd.
+    struct Broken;
+    impl std::io::Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(rustix::io::Errno::IO.into())
+        }
+    }
+    let half = std::io::Read::chain(&one[..one.len() / 2], Broken);
+    let said = |result: Result<(), OutputError>| match result {
+        Err(OutputError::Decode { source, .. }) => source.raw_os_error(),
+        _ => panic!("a damaged medium"),
+    };
+    let errno = rustix::io::Errno::IO.raw_os_error();
+    assert_eq!(said(zst::read_into(half, &back)), Some(errno));
+    assert_eq!(said(zst::read_into(cut, &back)), None);
 }
 
 fn assert_same<A: Source, B: Source>(left: &A, right: &B) {
