@@ -125,7 +125,7 @@ demo: target/kit/cloud $(FIXTURES)/links/.done
 	@examples/demo.sh $(BIN) $(FIXTURES)/links target/demo
 
 test: test-packages demo-packages fixtures
-	cargo test --release --locked --workspace --exclude standby-fuzz --no-fail-fast -- --test-threads 2
+	cargo test --release --locked --workspace --exclude standby-fuzz --no-fail-fast -- --test-threads 3
 
 check: build-packages
 	cargo fmt --all --check
