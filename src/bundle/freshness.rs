@@ -377,7 +377,7 @@ pub fn would_fail(
     }
     let service = &statement.service;
     reasons.push(format!(
-        "where a sequence of {} above {} was accepted",
+        "where a sequence of {} above {}, or a later bundle of the same, was accepted",
         service.name, service.sequence
     ));
     reasons
