@@ -17,11 +17,12 @@ use tempfile::TempDir;
 pub const DATA: &[u8] = b"{\"service\":\"links\"}\n";
 pub const DAY: Duration = Duration::from_secs(86_400);
 
-/// One present for the whole run, in whole seconds as OpenPGP has them.
+/// One present for the whole run, in whole seconds as OpenPGP has them. It is the
+/// second before this one: gpg does not stop its clock at the time that it is anyway.
 pub fn now() -> SystemTime {
     static NOW: LazyLock<Duration> = LazyLock::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        Duration::from_secs(since.expect("a clock after 1970").as_secs())
+        Duration::from_secs(since.expect("a clock after 1970").as_secs() - 1)
     });
     UNIX_EPOCH + *NOW
 }
