@@ -26,7 +26,8 @@ fn run(data: &[u8]) {
 
 fn tree(data: &[u8]) -> Option<(Tree, Stores)> {
     let limits = Limits {
-        total_bytes: MOST,
+        tar_bytes: MOST,
+        content_bytes: MOST,
         ..Limits::default()
     };
     let (mut tree, mut stores) = (Tree::new(), Stores::new());

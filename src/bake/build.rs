@@ -31,6 +31,7 @@ use crate::bundle::statement::{
 use crate::disk::image::{Choices, Disk, Identity};
 use crate::disk::output::Raw;
 use crate::disk::verity::Verity;
+use crate::oci::digest::Hasher;
 use crate::oci::image::Layer;
 use crate::oci::{Blob, Digest, Image, OciError};
 
@@ -130,17 +131,16 @@ pub fn build<T: Send>(
     let mut bundle = Growing::new(Arc::clone(&tools.bundle));
     let baked = match bake(inputs, tools, &decoder, &mut bundle) {
         Ok(baked) => baked,
-        // A wrong diff ID explains the rest.
-        Err(error) => return Err(claims.check(tools.threads).err().unwrap_or(error)),
+        Err(error) => return Err(claims.explain(tools.threads, error)),
     };
-    let (sealed, disk) = std::thread::scope(|scope| {
+    let (signed, disk) = std::thread::scope(|scope| {
         let using = scope.spawn(use_disk);
-        let sealed = baked.seal(bundle, claims, tools);
+        let signed = baked.sign(bundle, claims, tools);
         let disk = using.join();
         let disk = disk.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (sealed, disk)
+        (signed, disk)
     });
-    let (bundle_size, bundle_sum) = sealed?;
+    let (bundle_size, bundle_sum) = signed?;
     Ok(Built {
         statement: baked.statement,
         digest: baked.digest,
@@ -165,17 +165,30 @@ struct Baked {
 impl Baked {
     /// Checks the claims, signs, and ends the bundle; returns its length and the
     /// digest of its file.
-    fn seal(
+    fn sign(
         &self,
         bundle: Growing,
         claims: Claims,
         tools: &Tools<'_>,
     ) -> Result<(u64, Digest), BakeError> {
         let failed = BakeError::write("the bundle");
-        // One processor is the disk's.
-        let threads = NonZeroUsize::new(tools.threads.get() - 1).unwrap_or(NonZeroUsize::MIN);
         let so_far = bundle.so_far().map_err(failed)?;
-        let hasher = claims.check_beside(threads, so_far.clone())?;
+        let hash = || so_far.hash(Hasher::new());
+        // One processor is the disk's; if there is a third, the bundle has it.
+        let threads = |others| {
+            let left = tools.threads.get().saturating_sub(others);
+            NonZeroUsize::new(left).unwrap_or(NonZeroUsize::MIN)
+        };
+        let hasher = match tools.threads.get() {
+            ..=2 => claims.check(threads(1)).map(|()| hash())?,
+            3.. => std::thread::scope(|scope| {
+                let hashing = scope.spawn(hash);
+                let checked = claims.check(threads(2));
+                let hashed = hashing.join();
+                let hashed = hashed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                checked.map(|()| hashed)
+            })?,
+        };
         let size = bundle.finish(&self.bytes, &self.runtime, &(tools.sign)(&self.bytes)?)?;
         let (from, file) = (so_far.len(), Arc::clone(&tools.bundle));
         let rest = Blob::in_file(file, from, size.saturating_sub(from));

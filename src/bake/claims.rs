@@ -1,15 +1,13 @@
 //! What images claim of their layers, checked when there is time for it: beside the
-//! disk's own digest, but before anything is signed.
+//! disk's own digest, but before anything is signed, or beside the derivation of a
+//! disk, but before it gets its name.
 
 use std::cmp::Reverse;
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bake::error::BakeError;
-use crate::oci::Blob;
-use crate::oci::digest::Hasher;
 use crate::oci::unpack::Claim;
 
 /// The claims of images whose layers were used already.
@@ -31,55 +29,51 @@ impl Claims {
         self.lock().push((claim, origin.map(str::to_owned)));
     }
 
-    /// Hashes every layer's tar on `threads` threads.
+    /// Hashes every layer's tar on `threads` threads, the largest first.
     pub fn check(self, threads: NonZeroUsize) -> Result<(), BakeError> {
-        self.check_beside(threads, Blob::in_memory([])).map(drop)
+        let mut claims = std::mem::take(&mut *self.lock());
+        claims.sort_by_key(|(claim, _)| Reverse(claim.tar.len()));
+        let next = AtomicUsize::new(0);
+        let wrong = Mutex::new(Vec::new());
+        let work = || {
+            while let Some((claim, origin)) = claims.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = claim.check() {
+                    let error = match origin {
+                        Some(origin) => BakeError::input(origin, error),
+                        None => error.into(),
+                    };
+                    let mut wrong = wrong.lock().unwrap_or_else(PoisonError::into_inner);
+                    wrong.push((claim.layer, error));
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.get().min(claims.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // The same one, whichever thread was first.
+        match wrong.into_iter().min_by_key(|(layer, _)| *layer) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
     }
 
-    /// The same, and hashes another blob among them: its hasher is returned.
-    pub fn check_beside(
-        self,
-        threads: NonZeroUsize,
-        other: Blob,
-    ) -> Result<io::Result<Hasher>, BakeError> {
-        let claims = std::mem::take(&mut *self.lock());
-        let tars = claims.iter().map(|(claim, _)| claim.tar.clone());
-        let blobs: Vec<Blob> = std::iter::once(other).chain(tars).collect();
-        let mut hashed = hash(&blobs, threads).into_iter();
-        let other = hashed.next().unwrap_or_else(|| Ok(Hasher::new()));
-        for ((claim, origin), hashed) in claims.iter().zip(hashed) {
-            let checked = claim.check(hashed.map(Hasher::finish));
-            checked.map_err(|error| match origin {
-                Some(origin) => BakeError::input(origin, error),
-                None => error.into(),
-            })?;
+    /// Why layers led to an error: a wrong diff ID explains whatever else is wrong with
+    /// what was read of them, but not what the system refused.
+    pub fn explain(self, threads: NonZeroUsize, error: BakeError) -> BakeError {
+        if error.is_environment() {
+            return error;
         }
-        Ok(other)
+        match self.check(threads) {
+            Err(wrong) if !wrong.is_environment() => wrong,
+            _ => error,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Origin>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Hashes blobs side by side, the largest first.
-fn hash(blobs: &[Blob], threads: NonZeroUsize) -> Vec<io::Result<Hasher>> {
-    let mut order: Vec<(usize, &Blob)> = blobs.iter().enumerate().collect();
-    order.sort_by_key(|(_, blob)| Reverse(blob.len()));
-    let next = AtomicUsize::new(0);
-    let hashed = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.get().min(blobs.len()) {
-            scope.spawn(|| {
-                while let Some((index, blob)) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = blob.hash(Hasher::new());
-                    let mut hashed = hashed.lock().unwrap_or_else(PoisonError::into_inner);
-                    hashed.push((*index, result));
-                }
-            });
-        }
-    });
-    let mut hashed = hashed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    hashed.sort_by_key(|(index, _)| *index);
-    hashed.into_iter().map(|(_, result)| result).collect()
 }

@@ -27,6 +27,8 @@ pub struct Job<'a> {
     pub copy: Option<Copy<'a>>,
     /// Bytes it may unpack to.
     pub most: u64,
+    /// Bytes that the contents of its files may have, with the holes of sparse files.
+    pub most_content: u64,
 }
 
 /// What a job came to.
@@ -153,7 +155,8 @@ impl Decoder<'_> {
     ) -> Result<Decoded, DecodeError> {
         let digest = job.layer.digest;
         let limits = Limits {
-            total_bytes: job.most,
+            tar_bytes: job.most,
+            content_bytes: job.most_content,
             ..Limits::default()
         };
         let unpacked = unpack(job.layer, job.copy, keep, job.most, self.done, |tar| {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use oci_spec::image::ImageManifest;
 use standby_tree::{Stores, Tree};
 
+use crate::bake::build::MOST_UNPACKED;
 use crate::bake::claims::Claims;
 use crate::bake::compose::Trees;
 use crate::bake::decode::{Decoder, Job, stack};
@@ -39,17 +40,22 @@ pub fn derive(
 ) -> Result<(), BakeError> {
     check_unused(bundle)?;
     let claims = Claims::new();
-    let unpacked = decode(bundle, true, threads, scratch, done, &claims);
+    let unpacked = match decode(bundle, true, threads, scratch, done, &claims) {
+        Ok(unpacked) => unpacked,
+        Err(error) => return Err(claims.explain(threads, error)),
+    };
     let (derived, checked) = std::thread::scope(|scope| {
         let checking = scope.spawn(|| claims.check(threads));
-        let derived =
-            unpacked.and_then(|unpacked| from_trees(bundle, unpacked, threads, disk_file));
+        let derived = from_trees(bundle, unpacked, threads, disk_file);
         let checked = checking.join();
         let checked = checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (derived, checked)
     });
-    // A wrong diff ID explains the rest.
-    checked.and(derived)
+    match (derived, checked) {
+        (Err(error), Err(wrong)) if wrong.is_environment() => Err(error),
+        // A wrong diff ID explains the rest.
+        (derived, checked) => checked.and(derived),
+    }
 }
 
 /// The same from what the layers hold.
@@ -139,8 +145,10 @@ pub fn unpack(
 ) -> Result<Unpacked, BakeError> {
     let claims = Claims::new();
     let unpacked = decode(bundle, is_signed, threads, scratch, done, &claims);
-    // A wrong diff ID explains the rest.
-    claims.check(threads).and(unpacked)
+    match unpacked {
+        Ok(unpacked) => claims.check(threads).map(|()| unpacked),
+        Err(error) => Err(claims.explain(threads, error)),
+    }
 }
 
 /// The same, with diff IDs still to be checked.
@@ -184,6 +192,11 @@ fn decode(
             layer,
             copy: None,
             most: bound(role, layer),
+            // What is signed is of tars: their sparse files may be larger.
+            most_content: match is_signed {
+                true => MOST_UNPACKED,
+                false => bound(role, layer),
+            },
         })
         .collect();
     let mut decoded = decoder.decode(&jobs, most, None)?.into_iter();
@@ -245,6 +258,12 @@ fn write(
 ) -> Result<(), BakeError> {
     let layout = disk.layout();
     let signed = &bundle.statement.disk;
+    if (root.size(), layout.length) != (signed.root_size, signed.size) {
+        return Err(BakeError::DiskSize {
+            found: layout.length,
+            signed: signed.size,
+        });
+    }
     let raw = file
         .map(|file| crate::bake::sparse(file, layout.length))
         .transpose();
@@ -256,8 +275,7 @@ fn write(
     let at = layout.root.offset;
     let verity = root.seal(threads, |offset, bytes| put(at + offset, bytes))?;
     let found = hex(verity.root_hash());
-    if found != signed.root_hash || root.size() != signed.root_size || layout.length != signed.size
-    {
+    if found != signed.root_hash {
         return Err(BakeError::RootHash {
             found,
             signed: signed.root_hash.clone(),

@@ -70,6 +70,14 @@ pub enum BakeError {
         /// What was signed.
         signed: u64,
     },
+    /// The disk would not be as large as was signed.
+    #[error("the disk comes to {found} bytes, the statement says {signed}")]
+    DiskSize {
+        /// What it comes to.
+        found: u64,
+        /// What was signed.
+        signed: u64,
+    },
     /// The root hash that was signed is not what came out.
     #[error("the disk's root hash is {found}, the statement says {signed}")]
     RootHash {

@@ -176,6 +176,7 @@ fn jobs<'a>(layers: &'a [Layer], mut places: HashMap<Digest, u64>, file: &'a Fil
             .remove(&layer.digest)
             .map(|offset| Copy { file, offset }),
         most: MOST_UNPACKED,
+        most_content: MOST_UNPACKED,
     };
     layers.iter().map(job).collect()
 }

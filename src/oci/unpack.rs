@@ -89,10 +89,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Compares the claim with the tar's digest.
-    pub fn check(&self, found: io::Result<Digest>) -> Result<(), OciError> {
-        let cannot = || OciError::io(format!("cannot read layer {}", self.layer));
-        match found.map_err(cannot())? {
+    /// Hashes the tar and compares.
+    pub fn check(&self) -> Result<(), OciError> {
+        let cannot = OciError::io(format!("cannot read the unpacked layer {}", self.layer));
+        match self.tar.digest().map_err(cannot)? {
             found if found == self.diff_id => Ok(()),
             found => Err(OciError::WrongDiffId {
                 layer: self.layer,
@@ -188,7 +188,7 @@ pub fn unpack<T, E>(
 /// Why a [`Keeper`] does not have the whole tar.
 #[derive(Debug)]
 pub enum KeepError {
-    /// There was no more to read.
+    /// It could not be read to its end.
     Read(io::Error),
     /// The file did not take it.
     Write {
@@ -416,7 +416,7 @@ mod tests {
             assert!(unpacked.value == tar && unpacked.size == tar.len() as u64);
             let kept = unpacked.claim.tar.clone();
             assert!(kept.read_all(u64::MAX).unwrap() == tar);
-            unpacked.claim.check(kept.digest()).unwrap();
+            unpacked.claim.check().unwrap();
         }
     }
 
@@ -439,10 +439,7 @@ mod tests {
         ));
         let other = layer(&zstd, Compression::Zstd, b"other");
         let claim = run(&other, u64::MAX).unwrap().claim;
-        assert!(matches!(
-            claim.check(claim.tar.digest()),
-            Err(OciError::WrongDiffId { .. })
-        ));
+        assert!(matches!(claim.check(), Err(OciError::WrongDiffId { .. })));
     }
 
     /// What does not read on has its tar kept as far as it read, and a file that

@@ -18,6 +18,47 @@ fn an_image_that_is_whole_is_accepted() {
     place.build().ok();
 }
 
+/// What is signed of a layer is its tar's size; of a sparse file, that has next to
+/// nothing. GNU tar makes it, in each form that it knows.
+#[test]
+fn a_sparse_file_is_larger_than_its_layer() {
+    let place = Place::with("tiny");
+    for form in ["gnu", "0.0", "0.1", "1.0"] {
+        let name = format!("sparse-{form}");
+        let file = fs::File::create(place.at(&name)).unwrap();
+        file.set_len(40 << 20).unwrap();
+        file.write_all_at(form.as_bytes(), 30 << 20).unwrap();
+        let options = match form {
+            "gnu" => "--format=gnu".to_owned(),
+            version => format!("--format=posix --sparse-version={version}"),
+        };
+        place
+            .run(&format!("tar --sparse {options} -cf {name}.tar {name}"))
+            .ok();
+        let tar = fs::read(place.at(&format!("{name}.tar"))).unwrap();
+        assert!(tar.len() < 100 << 10);
+        add_layer(&place, "+gzip", &tar, &gzip(&tar));
+    }
+    place.build().ok();
+    let bundle = "out/tiny-1.0.0.oci.tar --trust keys/signer.cert.pgp";
+    place.standby(&format!("verify --deep {bundle}")).ok();
+    place.standby(&format!("disk {bundle} -o again.raw")).ok();
+    place.run("cmp again.raw out/tiny-1.0.0.raw").ok();
+    place
+        .shell(
+            r#"
+            read -r start size < <(sfdisk --json again.raw \
+                | jq -r '.partitiontable.partitions[2] | "\(.start) \(.size)"')
+            dd if=again.raw of=root skip="$start" count="$size" conv=sparse status=none
+            fsck.erofs --extract=tree root
+            for form in gnu 0.0 0.1 1.0; do
+                cmp "sparse-$form" "$(find tree -name "sparse-$form")"
+            done
+            "#,
+        )
+        .ok();
+}
+
 #[test]
 fn a_missing_blob() {
     let place = Place::with("tiny");

@@ -292,7 +292,9 @@ fn limits_hold_before_memory_is_taken() {
     };
     assert_eq!(few(|limits| limits.entries = 1), limit("entries", 1));
     let bytes = limit("bytes in the layer's tar", 3071);
-    assert_eq!(few(|limits| limits.total_bytes = 3071), bytes);
+    assert_eq!(few(|limits| limits.tar_bytes = 3071), bytes);
+    let contents = limit("bytes of file contents", 9);
+    assert_eq!(few(|limits| limits.content_bytes = 9), contents);
     let nodes = limit("files and directories in the image", 2);
     assert_eq!(few(|limits| limits.nodes = 2), nodes);
     let names = limit("bytes of names and attributes", 1);
@@ -302,7 +304,8 @@ fn limits_hold_before_memory_is_taken() {
             &[],
             &tar,
             &Limits {
-                total_bytes: 3072,
+                tar_bytes: 3072,
+                content_bytes: 10,
                 entries: 2,
                 nodes: 3,
                 metadata_bytes: 2,
@@ -394,7 +397,8 @@ fn damage_never_panics() {
     let good = nasty::image()[4].tar.clone();
     let mut random = nasty::Random::new(1);
     let limits = Limits {
-        total_bytes: 64 << 20,
+        tar_bytes: 64 << 20,
+        content_bytes: 64 << 20,
         ..Limits::default()
     };
     let is_header = |at: usize| good[at + 257..].starts_with(b"ustar");

@@ -88,8 +88,8 @@ fn holes_count() {
     map.resize(512, 0);
     tar.pax(b'x', &records).raw(header, &map);
     let tar = tar.finish();
-    let limits = |total_bytes| Limits {
-        total_bytes,
+    let limits = |content_bytes| Limits {
+        content_bytes,
         ..Limits::default()
     };
     let length = Length::default();

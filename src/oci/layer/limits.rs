@@ -4,9 +4,11 @@
 /// in practice and keep a hostile one from exhausting memory or disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the tar stream, and separately of all file contents with their
-    /// holes. A caller who knows the unpacked size sets it here.
-    pub total_bytes: u64,
+    /// Bytes of the tar stream. A caller who knows the unpacked size sets it here.
+    pub tar_bytes: u64,
+    /// Bytes of all file contents with their holes: of a sparse file, the tar has
+    /// but a small part.
+    pub content_bytes: u64,
     /// Entries of the tar.
     pub entries: u64,
     /// Nodes of the tree that the layer is applied to, afterwards.
@@ -32,7 +34,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            total_bytes: 1 << 40,
+            tar_bytes: 1 << 40,
+            content_bytes: 1 << 40,
             entries: 3 << 18,
             nodes: 1 << 20,
             path_bytes: 4096,

@@ -33,7 +33,7 @@ pub fn read<R: Read, W: WriteAt>(
     limits: &Limits,
 ) -> Result<Layer, LayerError> {
     let mut reader = Reader {
-        source: Source::new(reader, limits.total_bytes),
+        source: Source::new(reader, limits.tar_bytes),
         tar,
         room,
         expanded: None,
@@ -294,7 +294,7 @@ where
 
     fn count(&mut self, bytes: u64) -> Result<(), Problem> {
         self.content_bytes = self.content_bytes.saturating_add(bytes);
-        let limit = self.limits.total_bytes;
+        let limit = self.limits.content_bytes;
         let what = "bytes of file contents";
         if self.content_bytes > limit {
             return Err(Problem::Limit { what, limit });
