@@ -31,7 +31,6 @@ use crate::bundle::statement::{
 use crate::disk::image::{Choices, Disk, Identity};
 use crate::disk::output::Raw;
 use crate::disk::verity::Verity;
-use crate::oci::digest::Hasher;
 use crate::oci::image::Layer;
 use crate::oci::{Blob, Digest, Image, OciError};
 
@@ -171,29 +170,13 @@ impl Baked {
         claims: Claims,
         tools: &Tools<'_>,
     ) -> Result<(u64, Digest), BakeError> {
-        let failed = BakeError::write("the bundle");
-        let so_far = bundle.so_far().map_err(failed)?;
-        let hash = || so_far.hash(Hasher::new());
-        // One processor is the disk's; if there is a third, the bundle has it.
-        let threads = |others| {
-            let left = tools.threads.get().saturating_sub(others);
-            NonZeroUsize::new(left).unwrap_or(NonZeroUsize::MIN)
-        };
-        let hasher = match tools.threads.get() {
-            ..=2 => claims.check(threads(1)).map(|()| hash())?,
-            3.. => std::thread::scope(|scope| {
-                let hashing = scope.spawn(hash);
-                let checked = claims.check(threads(2));
-                let hashed = hashing.join();
-                let hashed = hashed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                checked.map(|()| hashed)
-            })?,
-        };
+        // One processor is the disk's.
+        let threads = NonZeroUsize::new(tools.threads.get() - 1).unwrap_or(NonZeroUsize::MIN);
+        claims.check(threads)?;
         let size = bundle.finish(&self.bytes, &self.runtime, &(tools.sign)(&self.bytes)?)?;
-        let (from, file) = (so_far.len(), Arc::clone(&tools.bundle));
-        let rest = Blob::in_file(file, from, size.saturating_sub(from));
-        let whole = hasher.and_then(|hasher| rest.hash(hasher));
-        Ok((size, whole.map_err(failed)?.finish()))
+        let whole = Blob::in_file(Arc::clone(&tools.bundle) as Arc<_>, 0, size);
+        let sum = whole.digest().map_err(BakeError::write("the bundle"))?;
+        Ok((size, sum))
     }
 }
 

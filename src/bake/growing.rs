@@ -10,8 +10,8 @@ use crate::bake::error::BakeError;
 use crate::bundle::archive::Writer;
 use crate::bundle::component::{Component, Subject};
 use crate::bundle::contents::Contents;
+use crate::oci::Digest;
 use crate::oci::image::Layer;
-use crate::oci::{Blob, Digest};
 
 /// A bundle in an empty file.
 #[derive(Debug)]
@@ -35,13 +35,6 @@ impl Growing {
     /// The file, for those who fill in layers.
     pub fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
-    }
-
-    /// What is there so far. Once those who fill in layers are done, it does not
-    /// change any more.
-    pub fn so_far(&self) -> io::Result<Blob> {
-        let length = self.file.metadata()?.len();
-        Ok(Blob::in_file(self.file() as Arc<_>, 0, length))
     }
 
     /// Appends a component. Layers among `later` get their place only; it is

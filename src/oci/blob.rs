@@ -181,11 +181,7 @@ impl Blob {
 
     /// Digest of all bytes.
     pub fn digest(&self) -> io::Result<Digest> {
-        self.hash(Hasher::new()).map(Hasher::finish)
-    }
-
-    /// Goes on with a digest over all bytes.
-    pub fn hash(&self, mut hasher: Hasher) -> io::Result<Hasher> {
+        let mut hasher = Hasher::new();
         let mut buf = vec![0; CHUNK.min(usize::try_from(self.len).unwrap_or(CHUNK)).max(1)];
         let mut offset = 0;
         while offset < self.len {
@@ -193,7 +189,7 @@ impl Blob {
             hasher.update(buf.get(..read).unwrap_or_default());
             offset += read as u64;
         }
-        Ok(hasher)
+        Ok(hasher.finish())
     }
 }
 
