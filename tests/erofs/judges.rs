@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use proptest::prelude::*;
 use standby::disk::erofs::Image;
-use standby_tree::{Stores, Tree};
+use standby_tree::{Kind, Meta, Node, Stores, Tree};
 
 use crate::nasty;
 use crate::seen::{Account, assert_same, by_erofs_rs, by_folder, by_reader, by_tree};
@@ -48,6 +48,26 @@ fn everyone_reads_the_nasty_tree_back() {
 #[test]
 fn everyone_reads_an_empty_tree_back() {
     check_all(&Tree::new(), &Stores::new());
+}
+
+/// All fits one block to its last byte, and the last inode has no attributes.
+#[test]
+fn everyone_reads_back_inodes_that_fill_their_blocks() {
+    let mut tree = Tree::new();
+    let mut meta = Meta::new(0o755);
+    meta.mtime = options().build_time;
+    tree.node_mut(Tree::ROOT).meta = meta.clone();
+    // 32 bytes an inode, 12 and its name an entry, of "." and ".." too.
+    let entries = 27 + 11 + 85 * (12 + 3_u64);
+    let inodes = 4096 - 85 * 32;
+    assert_eq!((32 + entries).next_multiple_of(32), inodes);
+    for index in 0..85 {
+        let long = if index == 0 { "and longer " } else { "" };
+        let name = format!("{long}{index:03}");
+        let node = Node::new(meta.clone(), Kind::Fifo);
+        tree.insert(Tree::ROOT, name.as_bytes(), node);
+    }
+    check_all(&tree, &Stores::new());
 }
 
 proptest! {

@@ -4,7 +4,7 @@ use standby_tree::{Kind, Node, NodeId, Time, Tree};
 
 use super::directory;
 use super::error::ErofsError;
-use super::format::{BLOCK, FileType, InodeCompact, InodeExtended, Layout, SLOT};
+use super::format::{BLOCK, FileType, InodeCompact, InodeExtended, Layout, SLOT, XattrHeader};
 use super::survey::Survey;
 use super::xattr;
 
@@ -133,10 +133,13 @@ pub(super) fn plan(tree: &Tree, survey: &Survey, build_time: Time) -> Result<Pla
             }
         }
     }
+    // `fsck.erofs` reads the header of attributes behind every inode, those
+    // without attributes too: an image must not end with its last inode.
+    let least = (cursor + size_of::<XattrHeader>() as u64).div_ceil(BLOCK);
     Ok(Plan {
         nids,
         starts,
-        blocks: narrow(next)?,
+        blocks: narrow(next.max(least))?,
     })
 }
 
