@@ -36,6 +36,9 @@ export STANDBY_SCHEMAS := $(ROOT)/target/schemas
 export STANDBY_GUEST := $(ROOT)/$(GUEST)
 # Snapshots are compared, never rewritten.
 export INSTA_UPDATE := no
+# The same random cases on every run. Another number tries others, and
+# PROPTEST_CASES=N more of them.
+export PROPTEST_RNG_SEED ?= 1
 
 .PHONY: demo test check fuzz bench kit kit-packages docs build build-packages demo-packages \
 	test-packages fixtures clean FORCE
