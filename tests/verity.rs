@@ -226,6 +226,9 @@ fn failures_name_their_place() {
     let len = data.len() as u64;
     let nothing = verity::build(0, &options(1), read(&data), |_, _| Ok(()));
     assert!(matches!(nothing, Err(VerityError::Empty)));
+    // No machine has a quarter of an exabyte of memory.
+    let huge = verity::build(1 << 55, &options(1), read(&data), |_, _| Ok(()));
+    assert!(matches!(huge, Err(VerityError::Memory { size }) if size > 1 << 48));
     let mut long = options(1);
     long.salt = vec![0; 257];
     let error = verity::build(len, &long, read(&data), |_, _| Ok(()));

@@ -75,7 +75,11 @@ where
     let superblock = superblock(data_blocks, options)?;
     let hasher = Hasher::new(&options.salt);
     let levels = levels(data_blocks);
-    let mut partition = vec![0; to_usize(hash_size(len))?];
+    let size = to_usize(hash_size(len))?;
+    let mut partition = Vec::new();
+    let room = partition.try_reserve_exact(size);
+    room.map_err(|_| VerityError::Memory { size })?;
+    partition.resize(size, 0);
     partition[..size_of::<Superblock>()].copy_from_slice(superblock.as_bytes());
     let mut single = Digest::default();
     let leaves = match levels.first() {

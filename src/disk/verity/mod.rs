@@ -38,6 +38,12 @@ pub enum VerityError {
     /// The tree does not fit this machine's memory addresses.
     #[error("the data is too large for its hash tree")]
     TooLarge,
+    /// The tree does not fit this machine's memory.
+    #[error("there is no memory for a hash tree of {size} bytes")]
+    Memory {
+        /// Bytes of the tree.
+        size: usize,
+    },
     /// The data could not be read.
     #[error("cannot read the data at byte {offset}")]
     Read {
