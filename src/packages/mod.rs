@@ -86,6 +86,8 @@ pub struct Found {
     pub distribution: Option<Distribution>,
     /// What could not be read, and why.
     pub notes: Vec<String>,
+    /// Whether there was a package more than [`MOST_PACKAGES`].
+    overflowed: bool,
 }
 
 /// Why nothing can be said: contents could not be read back.
@@ -209,6 +211,8 @@ impl Found {
         let sound = named && fields.iter().all(sound);
         if sound && self.packages.len() < MOST_PACKAGES {
             self.packages.insert(package);
+        } else if sound && !self.packages.contains(&package) {
+            self.overflowed = true;
         }
         sound
     }
@@ -218,7 +222,7 @@ impl Found {
         if count > 0 {
             self.note(format!("{path}: {count} entries are damaged and left out"));
         }
-        if self.packages.len() >= MOST_PACKAGES {
+        if self.overflowed {
             self.note(format!(
                 "{path}: there are more than {MOST_PACKAGES} packages; the rest is left out"
             ));

@@ -344,6 +344,22 @@ fn rpm_rows_are_read_once() {
 }
 
 #[test]
+fn packages_have_a_number() {
+    let found = |count: usize| {
+        let one = |n| format!("Package: p{n}\nStatus: install ok installed\nVersion: 1\n\n");
+        // Those that come again are none more.
+        let status: String = (0..count).chain([0]).map(one).collect();
+        read(&[("var/lib/dpkg/status", &status)])
+    };
+    let all = found(MOST_PACKAGES);
+    assert_eq!((all.packages.len(), all.notes), (MOST_PACKAGES, vec![]));
+    let most = found(MOST_PACKAGES + 1);
+    assert_eq!(most.packages.len(), MOST_PACKAGES);
+    let note = "/var/lib/dpkg/status: there are more than 20000 packages; the rest is left out";
+    assert_eq!(most.notes, [note]);
+}
+
+#[test]
 fn rpm_rows_have_a_number() {
     let most = 2 * MOST_PACKAGES;
     let mut database = rpm_of_one_row(20_000, &[2, 0]);
