@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,7 +25,7 @@ use crate::cli::open::{open_image, open_layout, read_small};
 use crate::cli::output::{Output, commit_all, refuse_existing, scratch};
 use crate::cli::places::CA_CERTIFICATES;
 use crate::cli::signer::SignerArgs;
-use crate::cli::work::{failure, joined, make_folder, threads};
+use crate::cli::work::{JobsArgs, failure, joined, make_folder};
 use crate::disk::image::Choices;
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::image::Platform;
@@ -71,9 +70,8 @@ pub struct BuildArgs {
     /// Replace existing files
     #[arg(long)]
     force: bool,
-    /// Threads that hash and unpack [default: one a CPU]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    jobs: JobsArgs,
 }
 
 /// The files of a build.
@@ -112,7 +110,7 @@ impl BuildArgs {
             _ => Arc::new(scratch(&self.output).because("cannot make a temporary file")?),
         };
         let stored = inputs.runtime.layers.iter().map(|layer| layer.size).sum();
-        let workers = threads(self.jobs);
+        let workers = self.jobs.threads();
         let bar = ui.progress("baking", stored);
         let tools = Tools {
             threads: workers,

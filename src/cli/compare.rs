@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cli::disk::Format;
 use crate::disk::output::{DiskSink, OutputError, qcow2::Qcow2, zst};
 use crate::disk::source::{FileSource, Source};
 use crate::error::{Failure, IoContext, Result};
@@ -18,9 +19,10 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Bytes compared at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Compares a disk with what it should be. A medium may be longer than the disk
-/// on it; qcow2 and zstd hold exactly the disk.
-pub fn compare(mut disk: File, wanted: &File, path: &Path, ui: &Ui) -> Result {
+/// Compares a disk with what it should be; returns the form that it has. A medium
+/// may be longer than the disk on it, and what is on one must boot: it is raw. Files
+/// in qcow2 and zstd hold exactly the disk.
+pub fn compare(mut disk: File, wanted: &File, path: &Path, ui: &Ui) -> Result<Format> {
     let shown = path.display();
     let cannot = || format!("cannot read {shown}");
     let differs = |what: String| Failure::untrusted(anyhow::anyhow!("{shown}: {what}"));
@@ -50,7 +52,9 @@ pub fn compare(mut disk: File, wanted: &File, path: &Path, ui: &Ui) -> Result {
         error => Failure::untrusted(error).context(&shown),
     };
     let mut magic = [0; 4];
-    disk.read_at(&mut magic, 0).because(cannot())?;
+    if disk.metadata().because(cannot())?.is_file() {
+        disk.read_at(&mut magic, 0).because(cannot())?;
+    }
     match magic {
         QCOW2 => {
             let file = FileSource::new(Arc::new(disk)).because(cannot())?;
@@ -62,9 +66,13 @@ pub fn compare(mut disk: File, wanted: &File, path: &Path, ui: &Ui) -> Result {
             if disk.length() != wanted.length {
                 return Err(refused(OutputError::Length(wanted.length)));
             }
-            wanted.like(&disk).map_err(refused)
+            wanted.like(&disk).map_err(refused)?;
+            Ok(Format::Qcow2)
         }
-        ZSTD => zst::read_into(disk, &wanted).map_err(refused),
+        ZSTD => {
+            zst::read_into(disk, &wanted).map_err(refused)?;
+            Ok(Format::RawZst)
+        }
         _ => {
             let all = disk.seek(SeekFrom::End(0)).because(cannot())?;
             let disk = FileSource::new(Arc::new(disk)).because(cannot())?;
@@ -74,7 +82,7 @@ pub fn compare(mut disk: File, wanted: &File, path: &Path, ui: &Ui) -> Result {
                     "{shown}: the disk ends before its medium: {more} bytes behind it were not looked at"
                 ));
             }
-            Ok(())
+            Ok(Format::Raw)
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,7 +17,7 @@ use crate::cli::accept::{REFUSED, signed};
 use crate::cli::open::open_bundle;
 use crate::cli::output::scratch;
 use crate::cli::trust::{SignedBy, Trust, WhomArgs};
-use crate::cli::work::{derive_failure, threads};
+use crate::cli::work::{JobsArgs, derive_failure};
 use crate::diff::{Difference, Fact, Field, FileChange, How, ImageDifference, PackageChange};
 use crate::diff::{Side, compare};
 use crate::error::{Failure, IoContext, Kind, Result};
@@ -53,9 +52,8 @@ pub struct DiffArgs {
     /// Exit with 4 if anything differs
     #[arg(long)]
     exit_code: bool,
-    /// Threads that hash and unpack [default: one a CPU]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    jobs: JobsArgs,
 }
 
 /// What to do when `--no-verify` ends at a bound or at damage: it does not know which.
@@ -113,7 +111,7 @@ impl DiffArgs {
     /// older bundle is what one compares with.
     fn load(&self, path: &Path, trust: Option<&Trust>, ui: &Ui) -> Result<Loaded> {
         let named = |failure: Failure| failure.context(path.display());
-        let workers = threads(self.jobs);
+        let workers = self.jobs.threads();
         let (bundle, signers) = match trust {
             Some(trust) => {
                 let (bundle, verified) = signed(path, trust)?;

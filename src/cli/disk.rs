@@ -14,7 +14,7 @@ use crate::bundle::parts::list_of;
 use crate::cli::accept::{accept, tell};
 use crate::cli::output::{self, Output, scratch};
 use crate::cli::trust::TrustArgs;
-use crate::cli::work::{derive_failure, failure, threads};
+use crate::cli::work::{JobsArgs, derive_failure, failure};
 use crate::disk::output::{OutputError, qcow2, zst};
 use crate::disk::source::FileSource;
 use crate::error::{IoContext, Result};
@@ -68,9 +68,8 @@ pub struct DiskArgs {
     /// Replace an existing file
     #[arg(long)]
     force: bool,
-    /// Threads that hash and unpack [default: one a CPU]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    jobs: JobsArgs,
 }
 
 impl DiskArgs {
@@ -91,7 +90,7 @@ impl DiskArgs {
             _ => Arc::new(scratch(folder).because("cannot make a temporary file")?),
         };
         let progress = ui.progress("deriving", accepted.bundle.size());
-        let workers = threads(self.jobs);
+        let workers = self.jobs.threads();
         derive(
             &accepted.bundle,
             workers,
@@ -101,7 +100,9 @@ impl DiskArgs {
         )
         .map_err(|error| derive_failure(error, folder).context(self.bundle.display()))?;
         drop(progress);
-        convert(&raw, output.file(), self.format, workers).map_err(|e| failure(e, folder))?;
+        convert(&raw, output.file(), self.format, workers)
+            .because(format!("cannot write {}", self.output.display()))
+            .map_err(|error| failure(error.error, folder))?;
         accepted.remember(&self.bundle.display().to_string(), &trust, ui)?;
         output.commit()?;
         let disk = &accepted.bundle.statement.disk;

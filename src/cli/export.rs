@@ -68,7 +68,7 @@ impl ExportArgs {
         let images = self.images(bundle)?;
         let progress = ui.progress("verifying", bundle.size());
         bundle
-            .hash_all(threads(None).get(), &|bytes| progress.add(bytes))
+            .hash_all(threads().get(), &|bytes| progress.add(bytes))
             .map_err(|e| {
                 Failure::from(e)
                     .context(self.bundle.display())

@@ -32,6 +32,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::error::{Failure, Kind, Result};
 use crate::ui::Ui;
@@ -94,6 +95,7 @@ pub fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let ui = Ui::new(cli.json, cli.quiet, no_colour);
     on_signals();
+    open_files();
     match guarded(|| run(&cli.verb, &ui)) {
         Ok(code) => code,
         Err(failure) => {
@@ -145,6 +147,15 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
             .context("a fault of this program")
             .hint("please report it, with the command; RUST_BACKTRACE=1 shows where it was"))
     })
+}
+
+/// As many open files as the system allows: an image may have a thousand layers,
+/// and the usual limit is 1024. Nothing here uses select(2), for which it is kept low.
+fn open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Without it, an image of so many layers is refused.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// On an interrupt nothing half-written stays behind: what has no name yet goes

@@ -189,7 +189,7 @@ fn joined(list: &Path) -> Result<Blob> {
         Ok(())
     };
     std::thread::scope(|scope| -> Result<()> {
-        let workers: Vec<_> = (0..threads(None).get().min(all.len()))
+        let workers: Vec<_> = (0..threads().get().min(all.len()))
             .map(|_| scope.spawn(work))
             .collect();
         workers.into_iter().try_for_each(|worker| {

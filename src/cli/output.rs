@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
@@ -302,9 +303,15 @@ fn folder_of(target: &Path) -> &Path {
     }
 }
 
+/// A name for what is not whole, beside its target and however long that is.
 fn partial(target: &Path) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    folder_of(target).join(format!(".{name}.{}.partial", std::process::id()))
+    let name = name
+        .get(..name.floor_char_boundary(200))
+        .unwrap_or_default();
+    let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    folder_of(target).join(format!(".{name}.{process}.{number}.partial"))
 }
 
 fn remember(path: &Path) {

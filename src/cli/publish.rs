@@ -49,7 +49,7 @@ impl PublishArgs {
                 self.bundle.display()
             ));
         }
-        let hashed = bundle.hash_all(threads(None).get(), &|_| {});
+        let hashed = bundle.hash_all(threads().get(), &|_| {});
         hashed.map_err(|e| named(e.into()).hint(REFUSED))?;
         let client = self.registry.client(&self.remote, true, ui)?;
         let progress = ui.progress("publishing", bundle.size());

@@ -98,7 +98,7 @@ impl SignArgs {
         let bundle = candidate.accept().map_err(|e| named(e.into()))?;
         let progress = ui.progress("hashing", bundle.size());
         bundle
-            .hash_all(threads(None).get(), &|bytes| progress.add(bytes))
+            .hash_all(threads().get(), &|bytes| progress.add(bytes))
             .map_err(|e| named(e.into()))?;
         Ok(bundle)
     }

@@ -1,7 +1,6 @@
 //! `standby verify`: who made a bundle or a disk, how old it is, and that every
 //! byte of it is what was signed.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::cli::open::{open_file, open_whole};
 use crate::cli::output::scratch;
 use crate::cli::sums::Sums;
 use crate::cli::trust::{SignedBy, Trust, TrustArgs};
-use crate::cli::work::{derive_failure, threads};
+use crate::cli::work::{JobsArgs, derive_failure};
 use crate::error::{Failure, IoContext, Result};
 use crate::oci::Blob;
 use crate::ui::{Ui, bytes};
@@ -40,9 +39,8 @@ pub struct VerifyArgs {
     /// Also unpack everything and derive the disk's root hash again
     #[arg(long)]
     deep: bool,
-    /// Threads that hash and unpack [default: one a CPU]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    jobs: JobsArgs,
 }
 
 impl VerifyArgs {
@@ -60,7 +58,7 @@ impl VerifyArgs {
 
     /// Hashes all of an accepted bundle, or derives its disk.
     fn whole(&self, path: &Path, accepted: Accepted, ui: &Ui) -> Result<Accepted> {
-        let workers = threads(self.jobs);
+        let workers = self.jobs.threads();
         let progress = ui.progress("verifying", accepted.bundle.size());
         let named = |failure: Failure| failure.context(path.display()).hint(REFUSED);
         let add = |bytes| progress.add(bytes);
@@ -89,14 +87,17 @@ impl VerifyArgs {
                 let folder = std::env::temp_dir();
                 let disk = open_file(&self.file)?;
                 let wanted = scratch(&folder).because("cannot make a temporary file")?;
-                let workers = threads(self.jobs);
+                let workers = self.jobs.threads();
                 let make = || scratch(&folder);
                 derive(&accepted.bundle, workers, &make, &|_| {}, Some(&wanted))
                     .map_err(|e| derive_failure(e, &folder))?;
-                compare(disk, &wanted, &self.file, ui)?;
+                let is = match compare(disk, &wanted, &self.file, ui)? {
+                    Format::Raw => "is the one of this bundle",
+                    Format::RawZst => "is the one of this bundle, in zstd",
+                    Format::Qcow2 => "is the one of this bundle, as qcow2",
+                };
                 accepted.remember(&bundle.display().to_string(), trust, ui)?;
-                let disk = (self.file.as_path(), "is the one of this bundle");
-                report(&accepted, Some(disk), trust, ui);
+                report(&accepted, Some((&self.file, is)), trust, ui);
                 Ok(())
             }
             None => self.by_sums(trust, ui),

@@ -4,14 +4,30 @@ use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use clap::Args;
+
 use crate::bake::error::BakeError;
 use crate::error::{Failure, IoContext, Kind, Result};
 
-/// Threads to use: as asked, or one a CPU.
-pub fn threads(asked: Option<NonZeroUsize>) -> NonZeroUsize {
-    asked
-        .or_else(|| std::thread::available_parallelism().ok())
-        .unwrap_or(NonZeroUsize::MIN)
+/// How many threads a verb uses.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct JobsArgs {
+    /// Threads that hash and unpack, up to 256 [default: one a CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+}
+
+impl JobsArgs {
+    /// As asked, or one a CPU.
+    pub fn threads(self) -> NonZeroUsize {
+        let asked = self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
+        asked.unwrap_or_else(threads)
+    }
+}
+
+/// One a CPU.
+pub fn threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// What a thread gave, or its panic.

@@ -68,6 +68,17 @@ fn a_disk_on_its_medium() {
     refuses(&place, &verify, 3, &[&format!("byte {at} is not")]);
 }
 
+/// It would not boot.
+#[test]
+fn a_disk_as_qcow2_on_a_medium() {
+    let place = case();
+    let disk = format!("disk {BUNDLE} --trust {CERT} --format qcow2 -o disk.qcow2");
+    place.standby(&disk).ok();
+    let device = Device::with(&place, &place.at("disk.qcow2"));
+    let verify = format!("verify {} --bundle {BUNDLE} --trust {CERT}", device.name);
+    refuses(&place, &verify, 3, &["byte 0 is not what the bundle says"]);
+}
+
 #[test]
 fn a_bundle_on_a_medium() {
     let place = case();

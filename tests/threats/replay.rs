@@ -149,9 +149,19 @@ fn a_disk_in_another_form() {
         ))
         .ok();
     let verify = |disk: &str| format!("verify {disk} --bundle {BUNDLE} --trust {CERT}");
-    for good in ["good.qcow2", "good.raw.zst", "ours.qcow2", "ours.raw.zst"] {
+    place.shell("cp ours.qcow2 named.raw").ok();
+    for (good, form) in [
+        ("good.raw", "\n"),
+        ("good.qcow2", ", as qcow2\n"),
+        ("good.raw.zst", ", in zstd\n"),
+        ("ours.qcow2", ", as qcow2\n"),
+        ("ours.raw.zst", ", in zstd\n"),
+        // What is in it counts, not its name: written to a medium it would not boot.
+        ("named.raw", ", as qcow2\n"),
+    ] {
         let said = place.standby(&verify(good)).ok();
-        assert!(said.out.contains("is the one of this bundle"), "{said}");
+        let is = format!("is the one of this bundle{form}");
+        assert!(said.out.contains(&is), "{said}");
     }
     let altered = "byte 50000000 is not what the bundle says";
     for (bad, words) in [

@@ -25,12 +25,15 @@ where
     S: Source + ?Sized,
     W: Write,
 {
-    let step = FRAME.saturating_mul(wide(workers.get()));
+    // No worker without a frame.
+    let frames = usize::try_from(disk.length().div_ceil(FRAME)).unwrap_or(usize::MAX);
+    let workers = workers.get().min(frames);
+    let step = FRAME.saturating_mul(wide(workers));
     std::thread::scope(|scope| {
         // Worker n makes frames n, n + workers, …; each waits for its turn.
         let mut lines: Vec<Receiver<Frame>> = Vec::new();
         let mut first = 0;
-        for _ in 0..workers.get() {
+        for _ in 0..workers {
             let (sender, receiver) = sync_channel(1);
             lines.push(receiver);
             scope.spawn(move || compress(disk, first, step, &sender));
