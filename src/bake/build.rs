@@ -14,7 +14,7 @@ use standby_tree::Stores;
 
 use crate::bake::claims::Claims;
 use crate::bake::compose::Trees;
-use crate::bake::decode::{Decoded, Decoder};
+use crate::bake::decode::{Decoded, Decoder, Total};
 use crate::bake::error::BakeError;
 use crate::bake::front::Front;
 use crate::bake::gather::{Part, Sources, Unpacking, gather};
@@ -25,16 +25,18 @@ use crate::bake::root::Root;
 use crate::bake::sbom::{self, Materials, Survey};
 use crate::bake::workshop::Workshop;
 use crate::bundle::component::{Component, Subject};
+use crate::bundle::open;
 use crate::bundle::statement::{
     Disk as DiskFacts, Listed, Service, Statement, VERSION, image_name,
 };
+use crate::bundle::verify::{Candidate, VerifyError};
 use crate::disk::image::{Choices, Disk, Identity};
 use crate::disk::output::Raw;
 use crate::disk::verity::Verity;
 use crate::oci::image::Layer;
 use crate::oci::{Blob, Digest, Image, OciError};
 
-/// Bytes that all layers of one image may unpack to.
+/// Bytes that all layers of a bundle may unpack to.
 pub const MOST_UNPACKED: u64 = 1 << 40;
 
 /// Makes the front's image.
@@ -120,12 +122,14 @@ pub fn build<T: Send>(
     use_disk: impl FnOnce() -> io::Result<T> + Send,
 ) -> Result<Built<T>, BakeError> {
     let (stores, claims) = (Mutex::new(Stores::new()), Claims::new());
+    let total = Total::new(MOST_UNPACKED);
     let decoder = Decoder {
         threads: tools.threads,
         scratch: tools.scratch,
         done: tools.progress,
         stores: &stores,
         claims: &claims,
+        total: &total,
     };
     let mut bundle = Growing::new(Arc::clone(&tools.bundle));
     let baked = match bake(inputs, tools, &decoder, &mut bundle) {
@@ -175,6 +179,9 @@ impl Baked {
         claims.check(threads)?;
         let size = bundle.finish(&self.bytes, &self.runtime, &(tools.sign)(&self.bytes)?)?;
         let whole = Blob::in_file(Arc::clone(&tools.bundle) as Arc<_>, 0, size);
+        // As an operator will: what cannot be opened again is better known now.
+        let opened = open::file(whole.clone(), tools.scratch).map_err(VerifyError::from);
+        opened.and_then(Candidate::read)?.accept()?;
         let sum = whole.digest().map_err(BakeError::write("the bundle"))?;
         Ok((size, sum))
     }
@@ -244,9 +251,10 @@ fn bake(
         machine: machine_tree,
     };
     let stores = locked(decoder.stores).clone();
-    let (images, config) = ((&trees.runtime, &trees.front), &run_front.config);
-    let survey = Survey::take(images.0, images.1, config, &stores)?;
-    let tree = trees.compose(&run_runtime.config, &run_front.config)?;
+    // As those who derive the disk read them.
+    let configs = trees.configs(&stores)?;
+    let survey = Survey::take(&trees.runtime, &trees.front, &configs.1, &stores)?;
+    let tree = trees.compose(&configs.0, &configs.1)?;
     let root = Root::plan(&tree, stores.clone(), &components)?;
     drop(tree);
     let kernel = inputs.kit.parts.kernel_release.clone();

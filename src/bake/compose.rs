@@ -67,7 +67,9 @@ impl Trees {
             return Err(io::Error::other("it is not a regular file"));
         };
         if content.len() > MOST_CONFIG {
-            return Err(io::Error::other("it is too large"));
+            let (found, most) = (content.len(), MOST_CONFIG);
+            let problem = format!("it has {found} bytes; at most {most} are accepted");
+            return Err(io::Error::other(problem));
         }
         let mut bytes = vec![0; usize::try_from(content.len()).unwrap_or(0)];
         stores.read(content, 0, &mut bytes)?;

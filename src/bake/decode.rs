@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use standby_tree::{StoreId, Stores, Tree};
@@ -14,9 +14,10 @@ use crate::oci::layer::{self, LayerError, Limits};
 use crate::oci::unpack::{Copy, UnpackError, unpack};
 use crate::oci::{Digest, OciError};
 
-/// Entries that all layers decoded together may have: one layer's limit would be
-/// none to a manifest of a thousand layers.
-const MOST_ENTRIES: usize = 1 << 20;
+/// Entries that all layers of a bundle may have.
+const MOST_ENTRIES: u64 = 1 << 20;
+/// Bytes of all their names, link targets and attributes, which are in memory.
+const MOST_METADATA: u64 = 128 << 20;
 
 /// A layer to decode, and what to do with its stored bytes on the way.
 #[derive(Debug)]
@@ -39,22 +40,6 @@ pub struct Decoded {
     pub digest: Digest,
     /// Bytes of its tar.
     pub size: u64,
-}
-
-impl Decoded {
-    /// A layer that was read while it was made.
-    pub(super) fn new(
-        layer: Result<layer::Layer, LayerError>,
-        digest: Digest,
-        size: u64,
-    ) -> Result<Self, DecodeError> {
-        let layer = layer.map_err(|source| DecodeError::Layer { digest, source })?;
-        Ok(Decoded {
-            layer,
-            digest,
-            size,
-        })
-    }
 }
 
 /// Why layers could not be decoded.
@@ -89,16 +74,16 @@ pub struct Decoder<'a> {
     pub stores: &'a Mutex<Stores>,
     /// Receives what is still to be checked of them.
     pub claims: &'a Claims,
+    /// Counts them all.
+    pub total: &'a Total,
 }
 
 impl Decoder<'_> {
-    /// Decodes the layers of an image, the largest first. Together they may unpack
-    /// to `most` bytes. The results are in the order of the jobs. `origin` says
-    /// where the image came from, for errors.
+    /// Decodes the layers of an image, the largest first. The results are in the
+    /// order of the jobs. `origin` says where the image came from, for errors.
     pub fn decode(
         &self,
         jobs: &[Job<'_>],
-        most: u64,
         origin: Option<&str>,
     ) -> Result<Vec<Decoded>, DecodeError> {
         let kept = jobs
@@ -108,11 +93,6 @@ impl Decoder<'_> {
         let mut order: Vec<usize> = (0..jobs.len()).collect();
         order.sort_by_key(|index| std::cmp::Reverse(jobs.get(*index).map_or(0, |j| j.layer.size)));
         let next = AtomicUsize::new(0);
-        let all = All {
-            entries: AtomicUsize::new(0),
-            bytes: AtomicU64::new(0),
-            most,
-        };
         let results = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..self.threads.get().clamp(1, jobs.len().max(1)) {
@@ -122,7 +102,6 @@ impl Decoder<'_> {
                             break;
                         };
                         let result = self.one(job, kept, origin);
-                        let result = result.and_then(|decoded| all.count(decoded));
                         let failed = result.is_err();
                         if let Ok(mut results) = results.lock() {
                             results.push((*index, result));
@@ -170,36 +149,90 @@ impl Decoder<'_> {
                 source: LayerError::Spool { offset, source },
             },
         })?;
+        let size = unpacked.claim.tar.len();
         self.claims.add(unpacked.claim, origin);
+        self.decoded(unpacked.value, digest, size)
+    }
+
+    /// A layer that was read, counted among all.
+    pub(super) fn decoded(
+        &self,
+        layer: layer::Layer,
+        digest: Digest,
+        size: u64,
+    ) -> Result<Decoded, DecodeError> {
+        self.total.count(&layer, size)?;
         Ok(Decoded {
-            layer: unpacked.value,
+            layer,
             digest,
-            size: unpacked.size,
+            size,
         })
     }
 }
 
-/// What all layers came to so far.
-struct All {
-    entries: AtomicUsize,
-    bytes: AtomicU64,
-    most: u64,
+/// What all layers of a bundle came to so far: one layer's limits would be none to
+/// a manifest of a thousand layers. A build and a derivation count the same, so
+/// that what was built can be derived.
+#[derive(Debug)]
+pub struct Total {
+    most_bytes: u64,
+    counted: Mutex<Counted>,
 }
 
-impl All {
-    /// Counts a layer among all.
-    fn count(&self, decoded: Decoded) -> Result<Decoded, DecodeError> {
-        let own = decoded.layer.len();
-        if self.entries.fetch_add(own, Ordering::Relaxed) + own > MOST_ENTRIES {
-            let problem = format!("they have more than {MOST_ENTRIES} entries in all");
-            return Err(OciError::invalid("the layers", problem).into());
+#[derive(Debug, Default)]
+struct Counted {
+    entries: u64,
+    metadata: u64,
+    content: u64,
+    bytes: u64,
+}
+
+impl Total {
+    /// Nothing yet; the tars may come to so many bytes, and so may the files in them.
+    pub fn new(most_bytes: u64) -> Self {
+        Total {
+            most_bytes,
+            counted: Mutex::default(),
         }
-        let before = self.bytes.fetch_add(decoded.size, Ordering::Relaxed);
-        if before.saturating_add(decoded.size) > self.most {
-            let problem = format!("they unpack to more than {} bytes in all", self.most);
-            return Err(OciError::invalid("the layers", problem).into());
+    }
+
+    fn count(&self, layer: &layer::Layer, size: u64) -> Result<(), OciError> {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = &mut *counted;
+        let own = Counted {
+            entries: layer.len() as u64,
+            metadata: layer.metadata_bytes(),
+            content: layer.content_bytes(),
+            bytes: size,
+        };
+        for (all, own, most, what) in [
+            (&mut counted.entries, own.entries, MOST_ENTRIES, "entries"),
+            (
+                &mut counted.metadata,
+                own.metadata,
+                MOST_METADATA,
+                "bytes of names and attributes",
+            ),
+            (
+                &mut counted.content,
+                own.content,
+                self.most_bytes,
+                "bytes of file contents",
+            ),
+            (
+                &mut counted.bytes,
+                own.bytes,
+                self.most_bytes,
+                "bytes of tar",
+            ),
+        ] {
+            *all = all.saturating_add(own);
+            if *all > most {
+                let problem = format!("runtime, front and snapshot have more than {most} {what}");
+                return Err(OciError::invalid("the layers", problem));
+            }
         }
-        Ok(decoded)
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use standby_tree::{Stores, Tree};
 use crate::bake::build::MOST_UNPACKED;
 use crate::bake::claims::Claims;
 use crate::bake::compose::Trees;
-use crate::bake::decode::{Decoder, Job, stack};
+use crate::bake::decode::{Decoder, Job, Total, stack};
 use crate::bake::error::BakeError;
 use crate::bake::kit::BootKit;
 use crate::bake::root::Root;
@@ -161,12 +161,17 @@ fn decode(
     claims: &Claims,
 ) -> Result<Unpacked, BakeError> {
     let stores = Mutex::new(Stores::new());
+    let total = Total::new(match is_signed {
+        true => MOST_UNPACKED,
+        false => bundle.size().saturating_mul(MOST_RATIO).max(LEAST_LAYER),
+    });
     let decoder = Decoder {
         threads,
         scratch,
         done,
         stores: &stores,
         claims,
+        total: &total,
     };
     let roles = [Role::Runtime, Role::Front, Role::Snapshot, Role::Machine];
     let mut layers: Vec<(Role, Vec<Layer>)> = Vec::new();
@@ -174,32 +179,28 @@ fn decode(
         let (component, listed) = part(bundle, role)?;
         layers.push((role, layers_of(component, listed)?));
     }
-    let bound = |role: &Role, layer: &Layer| {
-        let unsigned = layer.size.saturating_mul(MOST_RATIO).max(LEAST_LAYER);
-        match is_signed {
-            true => signed_size(bundle, *role),
-            false => signed_size(bundle, *role).min(unsigned),
+    // What the statement says of tars is not about contents: sparse files may be larger.
+    let bounds = |role: Role, layer: &Layer| match is_signed {
+        true => (signed_size(bundle, role), MOST_UNPACKED),
+        false => {
+            let most = layer.size.saturating_mul(MOST_RATIO).max(LEAST_LAYER);
+            (signed_size(bundle, role).min(most), most)
         }
-    };
-    let most = match is_signed {
-        true => u64::MAX,
-        false => bundle.size().saturating_mul(MOST_RATIO).max(LEAST_LAYER),
     };
     let jobs: Vec<Job<'_>> = layers
         .iter()
         .flat_map(|(role, layers)| layers.iter().map(move |layer| (role, layer)))
-        .map(|(role, layer)| Job {
-            layer,
-            copy: None,
-            most: bound(role, layer),
-            // What is signed is of tars: their sparse files may be larger.
-            most_content: match is_signed {
-                true => MOST_UNPACKED,
-                false => bound(role, layer),
-            },
+        .map(|(role, layer)| {
+            let (most, most_content) = bounds(*role, layer);
+            Job {
+                layer,
+                copy: None,
+                most,
+                most_content,
+            }
         })
         .collect();
-    let mut decoded = decoder.decode(&jobs, most, None)?.into_iter();
+    let mut decoded = decoder.decode(&jobs, None)?.into_iter();
     let mut trees = Vec::new();
     for (role, layers) in &layers {
         let own: Vec<_> = decoded.by_ref().take(layers.len()).collect();

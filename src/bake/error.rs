@@ -10,6 +10,7 @@ use crate::bake::kit::BootKitError;
 use crate::bake::root::RootError;
 use crate::bake::sbom::SbomError;
 use crate::bundle::Role;
+use crate::bundle::verify::VerifyError;
 use crate::disk::image::DiskError;
 use crate::oci::OciError;
 use crate::oci::error::is_of_system;
@@ -52,6 +53,9 @@ pub enum BakeError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The bundle that was made.
+    #[error("the bundle that was made cannot be opened again")]
+    ReadBack(#[from] VerifyError),
     /// An input of the caller's own making.
     #[error("{what}")]
     Input {
@@ -113,6 +117,7 @@ impl BakeError {
             | BakeError::Decode(DecodeError::Scratch(_))
             | BakeError::Disk(DiskError::Write { .. })
             | BakeError::Root(RootError::Verity(_)) => true,
+            BakeError::ReadBack(error) => error.is_environment(),
             BakeError::Oci(OciError::Io { .. })
             | BakeError::Decode(DecodeError::Oci(OciError::Io { .. })) => true,
             other => is_of_system(other),

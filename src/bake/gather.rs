@@ -97,7 +97,7 @@ pub fn gather(
     let runtime_jobs = jobs(layers, bundle.component(&component, layers)?, &file);
     let origin = Some(sources.runtime_origin.as_str());
     let (decoded, others) = std::thread::scope(|scope| {
-        let decoding = scope.spawn(|| decoder.decode(&runtime_jobs, MOST_UNPACKED, origin));
+        let decoding = scope.spawn(|| decoder.decode(&runtime_jobs, origin));
         let others = (|| {
             bundle.component(sources.kit, &[])?;
             let workshop = Workshop(decoder);
@@ -157,7 +157,7 @@ impl Unpacking {
         let places = bundle.component(&self.component, unknown)?;
         let file = bundle.file();
         let jobs = jobs(unknown, places, &file);
-        let mut decoded = decoder.decode(&jobs, MOST_UNPACKED, None)?;
+        let mut decoded = decoder.decode(&jobs, None)?;
         decoded.extend(self.last);
         Ok(Part::new(
             self.component,

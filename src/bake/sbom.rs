@@ -113,6 +113,11 @@ pub struct Materials<'a> {
 /// The bill of materials as a component of the bundle.
 pub fn component(materials: &Materials<'_>, subject: &Subject) -> Result<Component, BakeError> {
     let bytes = document(materials)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        let (found, most) = (bytes.len(), MOST_BYTES);
+        let problem = format!("it comes to {found} bytes; at most {most} are accepted");
+        return Err(SbomError::Write(problem).into());
+    }
     let layer = ArtifactLayer {
         media_type: SBOM.to_owned(),
         digest: Digest::of(&bytes),

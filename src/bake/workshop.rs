@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
-use crate::bake::decode::{Decoded, Decoder};
+use crate::bake::decode::{DecodeError, Decoded, Decoder};
 use crate::bake::error::BakeError;
 use crate::oci::digest::{Hasher, HashingReader};
 use crate::oci::image::Layer;
@@ -56,7 +56,8 @@ impl Workshop<'_> {
         let (diff_id, size) = tar.map_err(|error| match error {
             KeepError::Read(source) | KeepError::Write { source, .. } => failed(source),
         })?;
-        let decoded = Decoded::new(layer, digest, size)?;
+        let layer = layer.map_err(|source| DecodeError::Layer { digest, source })?;
+        let decoded = self.0.decoded(layer, digest, size)?;
         let layer = Layer {
             digest,
             size: stored_size,

@@ -141,6 +141,15 @@ impl Image {
                 "its mediaType is not its descriptor's",
             ));
         }
+        if let Some(artifact_type) = manifest.artifact_type() {
+            return Err(OciError::invalid(
+                what,
+                format!(
+                    "it is no image but an artefact: its artifactType is {:?}",
+                    artifact_type.to_string()
+                ),
+            ));
+        }
         let config_type = manifest.config().media_type().to_string();
         if !matches!(config_type.as_str(), media::CONFIG | media::DOCKER_CONFIG) {
             return Err(OciError::MediaType {

@@ -29,9 +29,20 @@ const ZSTD_USUAL_LOG: u32 = 23;
 /// one for every processor.
 static LARGE: Mutex<()> = Mutex::new(());
 
-/// Whether a zstd stream begins with a frame that asks for more than the usual
-/// window (RFC 8878, 3.1.1.1).
-fn asks_for_much(start: &[u8]) -> bool {
+/// Whether the first frame of a zstd stream asks for more than the usual window
+/// (RFC 8878, 3.1.1.1), or may do so. Frames behind it may not ask for more.
+fn asks_for_much(mut start: &[u8]) -> bool {
+    // Skippable frames (3.1.2), as pzstd writes them.
+    while let &[0x50..=0x5f, 0x2a, 0x4d, 0x18, a, b, c, d, ref rest @ ..] = start {
+        let length = u32::from_le_bytes([a, b, c, d]);
+        match usize::try_from(length)
+            .ok()
+            .and_then(|length| rest.get(length..))
+        {
+            Some(next) => start = next,
+            None => return true,
+        }
+    }
     let &[0x28, 0xb5, 0x2f, 0xfd, descriptor, window, ..] = start else {
         return false;
     };
@@ -69,8 +80,6 @@ pub struct Copy<'a> {
 pub struct Unpacked<T> {
     /// What the consumer made of it.
     pub value: T,
-    /// Bytes of the tar.
-    pub size: u64,
     /// What is still to be checked.
     pub claim: Claim,
 }
@@ -182,7 +191,7 @@ pub fn unpack<T, E>(
         tar: Blob::in_file(Arc::clone(keep) as Arc<_>, 0, size),
     };
     let value = consumed.map_err(UnpackError::Consumer)?;
-    Ok(Unpacked { value, size, claim })
+    Ok(Unpacked { value, claim })
 }
 
 /// Why a [`Keeper`] does not have the whole tar.
@@ -303,8 +312,8 @@ fn read_stored(
     Ok(hasher.finish())
 }
 
-/// The second thread. What follows the compressed data is nobody's: it is read
-/// to its end only because the first thread hashes it.
+/// The second thread: to the end of the blob. Gzip members and zstd frames in a
+/// row are one stream; what follows them must be another.
 fn decompress(
     layer: &Layer,
     most: u64,
@@ -413,7 +422,7 @@ mod tests {
             (&zstd, Compression::Zstd),
         ] {
             let unpacked = run(&layer(stored, how, &tar), u64::MAX).unwrap();
-            assert!(unpacked.value == tar && unpacked.size == tar.len() as u64);
+            assert!(unpacked.value == tar);
             let kept = unpacked.claim.tar.clone();
             assert!(kept.read_all(u64::MAX).unwrap() == tar);
             unpacked.claim.check().unwrap();
@@ -475,6 +484,18 @@ mod tests {
             assert_eq!(asks_for_much(&stored), large, "{size}");
         }
         assert!(!asks_for_much(b""));
+        // Behind a frame that is to be skipped.
+        let skipped = [0x52, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+        for (log, large) in [(20, false), (27, true)] {
+            let mut encoder = zstd::Encoder::new(skipped.to_vec(), 3).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder.write_all(&tar).unwrap();
+            let stored = encoder.finish().unwrap();
+            assert_eq!(asks_for_much(&stored), large, "{log}");
+            let layer = layer(&stored, Compression::Zstd, &tar);
+            assert!(run(&layer, u64::MAX).unwrap().value == tar);
+        }
+        assert!(asks_for_much(&skipped[..9]));
     }
 
     #[test]

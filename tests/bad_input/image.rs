@@ -44,6 +44,8 @@ fn a_sparse_file_is_larger_than_its_layer() {
     place.standby(&format!("verify --deep {bundle}")).ok();
     place.standby(&format!("disk {bundle} -o again.raw")).ok();
     place.run("cmp again.raw out/tiny-1.0.0.raw").ok();
+    let same = "out/tiny-1.0.0.oci.tar out/tiny-1.0.0.oci.tar";
+    place.standby(&format!("diff --no-verify {same}")).ok();
     place
         .shell(
             r#"

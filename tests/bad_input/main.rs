@@ -7,6 +7,7 @@
 mod cli;
 
 mod image;
+mod limits;
 mod plan;
 mod usage;
 

@@ -511,6 +511,7 @@ fn usage() {
         "build --signer-key keys/signer.key.pgp",
         "build -o out --signer-key keys/signer.key.pgp --format iso",
         "build -o out --signer-key keys/signer.key.pgp --jobs 0",
+        "build -o out --signer-key keys/signer.key.pgp --jobs 257",
         "build -f in/standby.toml -o out --signer-key keys/signer.key.pgp --created yesterday",
         "build -o out --signer-key keys/signer.key.pgp --sequence 0",
         "build -o out --signer-key keys/signer.key.pgp --sequence 9007199254740992",

@@ -15,6 +15,7 @@ pub struct Layer {
     length: usize,
     metadata_limit: u64,
     metadata_bytes: u64,
+    pub(super) content_bytes: u64,
     /// See [`Limits::nodes`].
     pub(super) nodes: u64,
     /// See [`Limits::depth`].
@@ -131,6 +132,7 @@ impl Layer {
             length: 0,
             metadata_limit: limits.metadata_bytes.min(u64::from(u32::MAX)),
             metadata_bytes: 0,
+            content_bytes: 0,
             nodes: limits.nodes,
             depth: limits.depth,
         }
@@ -144,6 +146,17 @@ impl Layer {
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// Bytes of names, link targets and attributes, as [`Limits::metadata_bytes`]
+    /// counts them.
+    pub fn metadata_bytes(&self) -> u64 {
+        self.metadata_bytes
+    }
+
+    /// Bytes of file contents, as [`Limits::content_bytes`] counts them.
+    pub fn content_bytes(&self) -> u64 {
+        self.content_bytes
     }
 
     /// All entries in the order of the tar.

@@ -39,7 +39,6 @@ pub fn read<R: Read, W: WriteAt>(
         expanded: None,
         limits,
         layer: Layer::new(tar, limits),
-        content_bytes: 0,
     };
     reader.entries()?;
     reader.source.drain()?;
@@ -57,7 +56,6 @@ struct Reader<'a, R, W, F> {
     expanded: Option<(StoreId, Spool<W>)>,
     limits: &'a Limits,
     layer: Layer,
-    content_bytes: u64,
 }
 
 /// Extended headers that wait for their entry.
@@ -293,10 +291,11 @@ where
     }
 
     fn count(&mut self, bytes: u64) -> Result<(), Problem> {
-        self.content_bytes = self.content_bytes.saturating_add(bytes);
+        let counted = &mut self.layer.content_bytes;
+        *counted = counted.saturating_add(bytes);
         let limit = self.limits.content_bytes;
         let what = "bytes of file contents";
-        if self.content_bytes > limit {
+        if *counted > limit {
             return Err(Problem::Limit { what, limit });
         }
         Ok(())
