@@ -171,32 +171,34 @@ impl Answer {
         if !matches!(kind, Kind::Offer | Kind::Ack | Kind::Nak) {
             return Err(DhcpError::Other);
         }
-        let mask = options.fixed::<4>(1)?.map(u32::from_be_bytes);
-        let prefix = match mask {
-            None => 32,
-            Some(mask) if mask.leading_ones() + mask.trailing_zeros() == 32 => {
-                u8::try_from(mask.leading_ones()).map_err(|_| DhcpError::Option(1))?
-            }
-            Some(_) => return Err(DhcpError::Option(1)),
+        // An address is worth having even where the server is wrong about the rest.
+        let number = |code| {
+            let value = options.fixed::<4>(code).ok().flatten();
+            value.map(u32::from_be_bytes)
         };
-        let number = |code| Ok(options.fixed::<4>(code)?.map(u32::from_be_bytes));
+        let prefix = number(1)
+            .filter(|mask| mask.leading_ones() + mask.trailing_zeros() == 32)
+            .and_then(|mask| u8::try_from(mask.leading_ones()).ok());
         Ok(Answer {
             kind,
             transaction: u32::from_be_bytes(array(fixed, 4)?),
             mac: array(fixed, 28)?,
             address: Ipv4Addr::from(array::<4>(fixed, 16)?),
             server: options.fixed::<4>(54)?.map(Ipv4Addr::from),
-            prefix,
-            routes: options.routes()?,
-            dns: options.addresses(6)?,
+            prefix: prefix.unwrap_or(32),
+            routes: options.routes(),
+            dns: options.addresses(6).unwrap_or_default(),
             // RFC 2132, section 5.1: at least 68.
             mtu: options
-                .fixed::<2>(26)?
+                .fixed::<2>(26)
+                .ok()
+                .flatten()
                 .map(u16::from_be_bytes)
                 .filter(|mtu| *mtu >= 68),
-            lease: number(51)?,
-            renewal: number(58)?,
-            rebinding: number(59)?,
+            // Not how long it is ours, though.
+            lease: options.fixed::<4>(51)?.map(u32::from_be_bytes),
+            renewal: number(58),
+            rebinding: number(59),
         })
     }
 }
@@ -271,13 +273,16 @@ impl Options {
             .collect())
     }
 
-    /// Option 121 and, only without it, option 3 (RFC 3442).
-    fn routes(&self) -> Result<Vec<Route>, DhcpError> {
-        if let Some(value) = self.get(121)? {
-            return classless(value);
+    /// Option 121 and, only without one that can be read, option 3 (RFC 3442).
+    fn routes(&self) -> Vec<Route> {
+        let classless = self
+            .get(121)
+            .and_then(|value| value.map(classless).transpose());
+        if let Ok(Some(routes)) = classless {
+            return routes;
         }
-        Ok(self
-            .addresses(3)?
+        self.addresses(3)
+            .unwrap_or_default()
             .into_iter()
             .take(1)
             .map(|gateway| Route {
@@ -285,7 +290,7 @@ impl Options {
                 length: 0,
                 gateway: Some(gateway),
             })
-            .collect())
+            .collect()
     }
 }
 

@@ -1,12 +1,14 @@
 //! The guest's network: interfaces up, addresses by DHCP or as the service
 //! table says, name servers for the containers.
 
+pub mod announce;
 pub mod dhcp;
 pub mod interfaces;
 pub mod isolate;
 pub mod lease;
 pub mod netlink;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -22,6 +24,7 @@ use standby_contract::service::{Network, Prefix};
 use crate::console::{Console, chain};
 use crate::phases::Phases;
 use crate::sys;
+use announce::announce;
 use dhcp::{Answer, broadcast_frame, frame_message};
 use interfaces::Interface;
 use lease::{Client, Lease, Output};
@@ -32,6 +35,10 @@ const CLASS: &str = "/sys/class/net";
 const PAUSE: Duration = Duration::from_millis(25);
 /// After half a minute without a network, nothing is urgent any more.
 const CALM_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at an interface that is set up.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long an interface with a link is preferred to one without.
+const LINK_WAIT: Duration = Duration::from_secs(10);
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
@@ -43,7 +50,7 @@ pub fn loopback_up() -> Result<(), NetlinkError> {
     }
 }
 
-/// Brings the network up and keeps it; returns only if nothing is left to do.
+/// Brings the network up and keeps it; returns only if that cannot be.
 pub fn run(network: &Network, console: &Console, phases: &Phases) {
     let mut netlink = match Netlink::new() {
         Ok(netlink) => netlink,
@@ -56,32 +63,69 @@ pub fn run(network: &Network, console: &Console, phases: &Phases) {
             addresses,
             gateways,
             dns,
-        } => {
-            let interface = wait_for_interface(mac.as_deref(), console);
+        } => loop {
+            let interface = wait_for_interface(mac.as_deref(), &mut netlink, console);
             let name = &interface.name;
-            let set = set_static(&mut netlink, interface.index, addresses, gateways)
-                .map_err(|error| chain(&error))
-                .and_then(|()| write_dns(dns).map_err(|error| error.to_string()));
-            if let Err(error) = set {
-                console.say(format!("network on {name}: {error}"));
+            let say = |error: String| console.say(format!("network on {name}: {error}"));
+            let set = set_static(&mut netlink, interface.index, addresses, gateways, &say);
+            if let Err(error) = write_dns(dns) {
+                say(format!("cannot write {RESOLV_CONF}: {error}"));
             }
-            let list: Vec<String> = addresses.iter().copied().map(String::from).collect();
-            console.say(format!("network on {name}: {}", list.join(", ")));
-            phases.mark("network");
-        }
+            let done = !set.is_empty();
+            if done {
+                let list: Vec<String> = set.iter().copied().map(String::from).collect();
+                say(list.join(", "));
+                phases.mark("network");
+            }
+            announce(CLASS, interface.clone(), of_version_4(&set), console);
+            // One that goes and comes back, or that took no address, is set again.
+            let mut left = if done { u32::MAX } else { 2 };
+            while left > 0 && is_there(&interface) {
+                std::thread::sleep(LOOK);
+                left -= 1;
+            }
+            if done {
+                console.say(format!("network interface {name} is gone"));
+            }
+        },
     }
 }
 
-fn wait_for_interface(mac: Option<&str>, console: &Console) -> Interface {
+fn is_there(interface: &Interface) -> bool {
+    interfaces::list(Path::new(CLASS)).contains(interface)
+}
+
+fn of_version_4(addresses: &[Prefix]) -> Vec<Ipv4Addr> {
+    let version_4 = |prefix: &Prefix| match prefix.address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    };
+    addresses.iter().filter_map(version_4).collect()
+}
+
+/// The one of this hardware address; or the first with a link, and after a while
+/// the first.
+fn wait_for_interface(mac: Option<&str>, netlink: &mut Netlink, console: &Console) -> Interface {
     let wanted = mac.and_then(interfaces::parse_mac);
     let start = Instant::now();
     let mut said = start;
+    let mut up = BTreeSet::new();
     loop {
-        let found = interfaces::list(Path::new(CLASS))
-            .into_iter()
-            .find(|interface| mac.is_none() || wanted == Some(interface.mac));
-        if let Some(interface) = found {
-            return interface;
+        let mut all = interfaces::list(Path::new(CLASS));
+        if mac.is_some() {
+            all.retain(|interface| wanted == Some(interface.mac));
+        }
+        // Without being up, none has a link.
+        for interface in &all {
+            if up.insert(interface.index) {
+                let _ = netlink.up(interface.index);
+            }
+        }
+        let linked = |i: &&Interface| interfaces::has_carrier(Path::new(CLASS), &i.name);
+        let patient = mac.is_none() && start.elapsed() < LINK_WAIT;
+        let found = all.iter().find(linked);
+        if let Some(interface) = found.or(all.first().filter(|_| !patient)) {
+            return interface.clone();
         }
         if said.elapsed() > Duration::from_secs(10) {
             said = Instant::now();
@@ -102,15 +146,23 @@ fn pause(start: Instant) -> Duration {
     }
 }
 
+/// All that can be set is set, and the rest told; returns the addresses that were.
 fn set_static(
     netlink: &mut Netlink,
     index: u32,
     addresses: &[Prefix],
     gateways: &[IpAddr],
-) -> Result<(), NetlinkError> {
-    netlink.up(index)?;
+    say: &dyn Fn(String),
+) -> Vec<Prefix> {
+    if let Err(error) = netlink.up(index) {
+        say(chain(&error));
+    }
+    let mut set = Vec::new();
     for address in addresses {
-        netlink.add_address(index, *address)?;
+        match netlink.add_address(index, *address) {
+            Ok(()) => set.push(*address),
+            Err(error) => say(format!("{}: {}", String::from(*address), chain(&error))),
+        }
     }
     for gateway in gateways {
         let address = match gateway {
@@ -118,9 +170,11 @@ fn set_static(
             IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
         };
         let everywhere = Prefix { address, length: 0 };
-        netlink.add_route(index, everywhere, Some(*gateway))?;
+        if let Err(error) = netlink.add_route(index, everywhere, Some(*gateway)) {
+            say(format!("gateway {gateway}: {}", chain(&error)));
+        }
     }
-    Ok(())
+    set
 }
 
 /// Rewrites the file in place: containers have it bound, not its name.
@@ -166,12 +220,28 @@ impl Dhcp {
 
     fn run(mut self) {
         loop {
+            self.drop_gone();
             if !self.bound {
                 self.find_links();
             }
             self.advance();
             self.listen();
         }
+    }
+
+    /// Forgets interfaces that are not there any more; one that comes back has
+    /// another number, and begins anew.
+    fn drop_gone(&mut self) {
+        let there = interfaces::list(Path::new(CLASS));
+        let console = &self.console;
+        self.links.retain(|link| {
+            let stays = there.contains(&link.interface);
+            if !stays {
+                console.say(format!("network interface {} is gone", link.interface.name));
+            }
+            stays
+        });
+        self.bound &= !self.links.is_empty();
     }
 
     /// Brings interfaces up as they appear, and gives those with a carrier a
@@ -223,11 +293,7 @@ impl Dhcp {
     /// Waits for a frame or for the next deadline, and takes frames in.
     fn listen(&mut self) {
         let now = self.start.elapsed();
-        let calm = if self.bound {
-            CALM_PAUSE * 60
-        } else {
-            pause(self.start)
-        };
+        let calm = if self.bound { LOOK } else { pause(self.start) };
         let wait = self
             .links
             .iter()
@@ -271,9 +337,9 @@ impl Dhcp {
                 Output::Broadcast(question) => link.broadcast(&question.encode(), question.client),
                 Output::Unicast(server, question) => link.unicast(server, &question.encode()),
                 Output::Bound(lease) => {
-                    self.configure(at, lease);
+                    let configured = self.configure(at, lease);
                     // The others stay up, but quiet.
-                    if !self.bound && at < self.links.len() {
+                    if configured && !self.bound && at < self.links.len() {
                         self.links.swap(0, at);
                         self.links.truncate(1);
                         self.bound = true;
@@ -283,6 +349,8 @@ impl Dhcp {
                 }
                 Output::Lost => {
                     self.unconfigure(at);
+                    // Another interface may do better.
+                    self.bound = false;
                     Ok(())
                 }
             };
@@ -297,19 +365,29 @@ impl Dhcp {
         }
     }
 
-    fn configure(&mut self, at: usize, lease: Lease) {
+    /// Whether the interface has the lease's address now.
+    fn configure(&mut self, at: usize, lease: Lease) -> bool {
         let Some(link) = self.links.get_mut(at) else {
-            return;
+            return false;
         };
         let (index, name) = (link.interface.index, link.interface.name.clone());
         link.socket = None;
-        if link.configured.replace(lease.clone()).as_ref() == Some(&lease) {
-            return;
+        if link.configured.as_ref() == Some(&lease) {
+            return true;
         }
-        if let Err(error) = apply(&mut self.netlink, index, &lease) {
-            self.console
-                .say(format!("network on {name}: {}", chain(&error)));
+        let say = |words: String| self.console.say(format!("network on {name}: {words}"));
+        if !apply(&mut self.netlink, index, &lease, &say) {
+            // From the beginning: nothing else would try again before half of the lease.
+            link.client = Client::new(link.interface.mac, random());
+            return false;
         }
+        link.configured = Some(lease.clone());
+        announce(
+            CLASS,
+            link.interface.clone(),
+            vec![lease.address],
+            &self.console,
+        );
         if let Err(error) = write_dns(&lease.dns) {
             self.console
                 .say(format!("cannot write {RESOLV_CONF}: {error}"));
@@ -319,6 +397,7 @@ impl Dhcp {
             "network on {name}: {address}/{prefix} by DHCP from {server}"
         ));
         self.phases.mark("network");
+        true
     }
 
     fn unconfigure(&mut self, at: usize) {
@@ -390,13 +469,18 @@ fn prefix(lease: &Lease) -> Prefix {
     }
 }
 
-/// Address, packet size, and the routes: those on the link first, since others
-/// lead through them.
-fn apply(netlink: &mut Netlink, index: u32, lease: &Lease) -> Result<(), NetlinkError> {
-    if let Some(mtu) = lease.mtu {
-        netlink.mtu(index, mtu)?;
+/// Packet size, address, and the routes: those on the link first, since others lead
+/// through them. What cannot be set is told; whether the address is set.
+fn apply(netlink: &mut Netlink, index: u32, lease: &Lease, say: &dyn Fn(String)) -> bool {
+    if let Some(mtu) = lease.mtu
+        && let Err(error) = netlink.mtu(index, mtu)
+    {
+        say(chain(&error));
     }
-    netlink.add_address(index, prefix(lease))?;
+    if let Err(error) = netlink.add_address(index, prefix(lease)) {
+        say(chain(&error));
+        return false;
+    }
     let mut routes = lease.routes.clone();
     routes.sort_by_key(|route| route.gateway.is_some());
     for route in routes {
@@ -404,9 +488,15 @@ fn apply(netlink: &mut Netlink, index: u32, lease: &Lease) -> Result<(), Netlink
             address: route.network.into(),
             length: route.length,
         };
-        netlink.add_route(index, network, route.gateway.map(IpAddr::V4))?;
+        if let Err(error) = netlink.add_route(index, network, route.gateway.map(IpAddr::V4)) {
+            say(format!(
+                "route to {}: {}",
+                String::from(network),
+                chain(&error)
+            ));
+        }
     }
-    Ok(())
+    true
 }
 
 /// A number nobody else on the link has; without a source of randomness, the
