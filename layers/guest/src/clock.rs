@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::time::{ClockId, clock_gettime};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime, clock_settime};
 
 /// Time since the kernel started, suspended time included.
 pub fn since_kernel() -> Duration {
@@ -19,4 +20,23 @@ pub fn date() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs())
+}
+
+/// Sets a clock that is before this time, seconds since the epoch, to it: a battery
+/// is empty, and nothing that was made since would count as valid. What to say of it.
+pub fn not_before(earliest: u64) -> Option<String> {
+    let now = date();
+    if now >= earliest {
+        return None;
+    }
+    let behind = (earliest - now) / 86_400;
+    let to = TimeSpec::from_duration(Duration::from_secs(earliest));
+    let done = match clock_settime(ClockId::CLOCK_REALTIME, to) {
+        Ok(()) => "it is set to that time, which is still wrong".to_owned(),
+        Err(error) => format!("it cannot be set: {error}"),
+    };
+    Some(format!(
+        "the machine's clock is wrong: {behind} days before the snapshot was taken; {done}. \
+         Browsers may refuse the certificate: set the clock in the firmware"
+    ))
 }

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// Bytes of a message's head that are read before giving up.
 pub const HEAD: usize = 8192;
 
+/// How long the rest of an answer is read that nobody needs.
+const DRAIN: Duration = Duration::from_millis(200);
+
 /// Why a message is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
@@ -133,7 +136,18 @@ pub fn get_status(address: SocketAddr, path: &str, most: Duration) -> io::Result
     let bytes = read_head(&mut stream, end, |bytes| {
         bytes.windows(2).any(|window| window == b"\r\n")
     })?;
+    drain(&mut stream)?;
     parse_status(&bytes).map_err(io::Error::other)
+}
+
+/// Reads on, for a moment: to close with bytes unread resets the connection, and
+/// servers log that as a fault.
+fn drain(stream: &mut TcpStream) -> io::Result<()> {
+    let end = Instant::now() + DRAIN;
+    stream.set_read_timeout(Some(DRAIN))?;
+    let mut chunk = [0; 4096];
+    while Instant::now() < end && matches!(stream.read(&mut chunk), Ok(1..)) {}
+    Ok(())
 }
 
 #[cfg(test)]
@@ -188,6 +202,10 @@ mod tests {
             let end = Instant::now() + Duration::from_secs(5);
             let head = read_head(&mut stream, end, |bytes| head_length(bytes).is_some()).unwrap();
             stream.write_all(b"HTTP/1.1 302 Found\r\n\r\n").unwrap();
+            stream.write_all(&[b'x'; 100_000]).unwrap();
+            // It is not reset while there is something to be read.
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
             // Held open, and nothing is said on it.
             let silent = listener.accept().unwrap();
             (parse_request(&head).unwrap(), silent)

@@ -94,6 +94,7 @@ impl Listener {
         // Events that did not fit the socket are lost: look at everything.
         let Ok((bytes, sender)) = self.socket.recv_from_full() else {
             loader.load_present(Path::new("/sys"), Kinds::All);
+            open_inputs(Path::new("/dev/input"), inputs);
             return;
         };
         // Only the kernel's port is 0; anybody else's word counts for nothing.

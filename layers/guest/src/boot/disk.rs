@@ -10,8 +10,6 @@ use standby_contract::gpt::{self, Guid};
 
 use crate::console::Console;
 
-/// How long disks are waited for: firmware RAID and USB can take half a minute.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The first 34 blocks: boot record, header and 128 entries.
@@ -43,9 +41,10 @@ pub struct Root {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the root partition {root} and its hash partition {hashes} were not found within {} s; disks seen: {seen}",
-    PATIENCE.as_secs()
+    .waited.as_secs()
 )]
 pub struct NotFound {
+    waited: Duration,
     root: Guid,
     hashes: Guid,
     seen: String,
@@ -68,23 +67,31 @@ impl Default for Places {
     }
 }
 
-/// Polls until a disk has the root of this hash.
+/// Polls until a disk has the root of this hash, or until so long after `start`;
+/// looks once in any case.
 pub fn wait_for_root(
     places: &Places,
     root_hash: &[u8; 32],
     console: &Console,
+    start: Instant,
+    most: Duration,
 ) -> Result<Vec<Root>, NotFound> {
     let (root, hashes) = gpt::root_guids(root_hash);
-    let start = Instant::now();
-    let mut said = start;
+    let mut said = Instant::now();
     loop {
         let (roots, seen) = look(places, root, hashes);
         if !roots.is_empty() {
             return Ok(roots);
         }
         let seen = describe(&seen);
-        if start.elapsed() >= PATIENCE {
-            return Err(NotFound { root, hashes, seen });
+        let waited = start.elapsed();
+        if waited >= most {
+            return Err(NotFound {
+                waited,
+                root,
+                hashes,
+                seen,
+            });
         }
         if said.elapsed() >= Duration::from_secs(5) {
             said = Instant::now();
@@ -264,8 +271,15 @@ mod tests {
             folder.path(),
             &[("vda2", 2048, 2048), ("vda3", 4096, 8), ("vda4", 5000, 8)],
         );
+        let console = Console::default();
+        let look = || wait_for_root(&places, &HASH, &console, Instant::now(), Duration::ZERO);
+        let error = look().unwrap_err().to_string();
+        assert!(
+            error.contains("were not found within 0 s; disks seen: vda ("),
+            "{error}"
+        );
         std::fs::write(places.devices.join("vda"), table()).unwrap();
-        let roots = wait_for_root(&places, &HASH, &Console::default()).unwrap();
+        let roots = look().unwrap();
         assert_eq!(roots.len(), 1);
         assert_eq!(roots[0].disk, "vda");
         assert_eq!(roots[0].data.name, "vda2");

@@ -24,6 +24,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// reader but by the kernel's own workers, whom no priority of ours reaches.
 const SHARE: u32 = 4;
 
+/// How often a block is read again that cannot be read for another reason than its
+/// hash, and the pause before: a USB bus that resets takes seconds.
+const TRIES: u32 = 60;
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Whether dm-verity has met a byte that does not match.
+pub type Corrupted = dyn Fn() -> io::Result<bool> + Send + Sync;
+
 /// Where the root does not match its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
@@ -80,6 +88,8 @@ pub struct Whole {
     pub partition: PathBuf,
     /// The partition's bytes.
     pub partition_size: u64,
+    /// Tells damage from a disk that cannot be read just now.
+    pub corrupted: Box<Corrupted>,
 }
 
 impl Whole {
@@ -122,7 +132,9 @@ impl Whole {
         let file = open_direct(&self.device).map_err(fail)?;
         let mut buffer = Buffer::new();
         let read = |bytes: &mut [u8], at| file.read_exact_at(bytes, at);
-        let first = first_unreadable(&read, buffer.bytes(), start, end, pause).map_err(fail)?;
+        let corrupted = &*self.corrupted;
+        let first = first_damaged(&read, corrupted, buffer.bytes(), (start, end), pause);
+        let first = first.map_err(fail)?;
         Ok(first.map(Damage::Data))
     }
 
@@ -191,14 +203,14 @@ fn clip(left: u64) -> usize {
     usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)
 }
 
-/// The first block between two bytes that cannot be read, if there is one.
+/// The first block between two bytes that is damaged, if there is one.
 /// With a pause, [`SHARE`] times the time of a read passes after it, and at least
 /// the pause.
-fn first_unreadable(
+fn first_damaged(
     read: &impl Fn(&mut [u8], u64) -> io::Result<()>,
+    corrupted: &Corrupted,
     buffer: &mut [u8],
-    start: u64,
-    end: u64,
+    (start, end): (u64, u64),
     pause: Duration,
 ) -> io::Result<Option<u64>> {
     let mut at = start;
@@ -209,7 +221,7 @@ fn first_unreadable(
         match read(chunk, at) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EIO) => {
-                if let Some(block) = first_bad_block(read, chunk, at)? {
+                if let Some(block) = first_bad_block(read, corrupted, chunk, at)? {
                     return Ok(Some(block));
                 }
             }
@@ -223,19 +235,31 @@ fn first_unreadable(
     Ok(None)
 }
 
-/// Block by block. A chunk whose blocks all read well now had an error that
-/// passed, such as a disk's timeout.
+/// Block by block. A chunk whose blocks all read well in the end had an error that
+/// passed, such as a disk's timeout; one that does not pass is an error.
 fn first_bad_block(
     read: &impl Fn(&mut [u8], u64) -> io::Result<()>,
+    corrupted: &Corrupted,
     chunk: &mut [u8],
     start: u64,
 ) -> io::Result<Option<u64>> {
     for (index, block) in chunk.chunks_mut(BLOCK).enumerate() {
         let at = start + (index * BLOCK) as u64;
-        match read(block, at) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(Some(at)),
-            Err(error) => return Err(error),
+        let mut left = TRIES;
+        while let Err(error) = read(block, at) {
+            if error.raw_os_error() != Some(libc::EIO) {
+                return Err(error);
+            }
+            // Where even that cannot be asked, the worse is true.
+            if corrupted().unwrap_or(true) {
+                return Ok(Some(at));
+            }
+            if left == 0 {
+                let words = format!("the block at byte {at} cannot be read: {error}");
+                return Err(io::Error::other(words));
+            }
+            left -= 1;
+            std::thread::sleep(TRY_AGAIN);
         }
     }
     Ok(None)
@@ -243,7 +267,7 @@ fn first_bad_block(
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
 
@@ -272,7 +296,13 @@ mod tests {
                     _ => Ok(()),
                 }
             };
-            let found = first_unreadable(&read, buffer.bytes(), 0, size, Duration::ZERO);
+            let found = first_damaged(
+                &read,
+                &|| Ok(true),
+                buffer.bytes(),
+                (0, size),
+                Duration::ZERO,
+            );
             assert_eq!(found.unwrap(), bad);
             if bad.is_none() {
                 assert_eq!(read_bytes.into_inner(), size);
@@ -282,14 +312,19 @@ mod tests {
 
     #[test]
     fn an_error_that_passes_is_not_damage() {
-        let failed = RefCell::new(false);
-        let read = |_: &mut [u8], _| match failed.replace(true) {
-            false => Err(io::Error::from_raw_os_error(libc::EIO)),
-            true => Ok(()),
+        // Of the chunk, then of its first block.
+        let fails = Cell::new(2);
+        let read = |_: &mut [u8], _| match fails.get() {
+            0 => Ok(()),
+            left => {
+                fails.set(left - 1);
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
         };
         let mut buffer = Buffer::new();
-        let found = first_unreadable(&read, buffer.bytes(), 0, 1 << 20, Duration::ZERO);
-        assert_eq!(found.unwrap(), None);
+        let all = (0, 1 << 20);
+        let found = first_damaged(&read, &|| Ok(false), buffer.bytes(), all, Duration::ZERO);
+        assert_eq!((found.unwrap(), fails.get()), (None, 0));
     }
 
     #[test]
@@ -303,6 +338,7 @@ mod tests {
             size,
             partition: path.clone(),
             partition_size: 1 << 20,
+            corrupted: Box::new(|| Ok(false)),
         };
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(whole(8192).check_rest().unwrap(), None);

@@ -11,6 +11,7 @@ pub mod modules;
 pub mod mounts;
 pub mod verity;
 
+use std::convert::Infallible;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use standby_contract::cmdline::{Check, CmdlineError, OnFailure, Options, Policy}
 use standby_contract::paths;
 use standby_contract::service::ServiceTable;
 
+use crate::clock;
 use crate::console::{Console, chain};
 use crate::container::{Container, ContainerError};
 use crate::net::{self, isolate::IsolateError};
@@ -41,6 +43,14 @@ const SHA256: &str = "sha256_ssse3";
 
 /// Between two repetitions of why the guest does not serve.
 const REPEAT: Duration = Duration::from_secs(30);
+/// How long the root is looked for before the modules that could wait are loaded: a
+/// disk may be behind one of them (Hyper-V's bus is a device of ACPI).
+const SOON: Duration = Duration::from_secs(3);
+/// How long disks are waited for until that is a failure: firmware RAID and USB can
+/// take half a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks while a guest does not serve.
+const LOOK: Duration = Duration::from_secs(1);
 /// Until the power goes off after a failure, if it is to.
 const LINGER: Duration = Duration::from_secs(60);
 /// The background check starts now even if the service never got healthy.
@@ -59,8 +69,6 @@ enum BootError {
     Cmdline(#[from] CmdlineError),
     #[error("the kernel modules")]
     Modules(#[from] ModulesError),
-    #[error(transparent)]
-    NotFound(#[from] disk::NotFound),
     #[error("no disk's root partition can be used: {0}")]
     Unusable(String),
     #[error("{0}: this disk must not be served")]
@@ -127,16 +135,25 @@ pub fn run() -> ! {
         Err(_) => "an error of the guest itself".into(),
     };
     guest.load_rest();
-    stand_still(&console, &inbox, &reason)
+    match stand_still(&console, &inbox, || Err::<Infallible, _>(reason.clone())) {}
 }
 
-/// The end of a guest that cannot serve: it says so, and waits for the button.
-fn stand_still(console: &Console, inbox: &Receiver<Event>, reason: &str) -> ! {
+/// A guest that cannot serve: it says so, waits for the button, and tries again
+/// what may yet succeed.
+fn stand_still<T>(
+    console: &Console,
+    inbox: &Receiver<Event>,
+    again: impl Fn() -> Result<T, String>,
+) -> T {
     let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let policy = Policy::parse(&text).unwrap_or_default();
     let start = Instant::now();
     let mut said: Option<Instant> = None;
     loop {
+        let reason = match again() {
+            Ok(done) => return done,
+            Err(reason) => reason,
+        };
         if said.is_none_or(|said| said.elapsed() >= REPEAT) {
             said = Some(Instant::now());
             console.say(format!("DOES NOT SERVE: {reason}"));
@@ -144,13 +161,13 @@ fn stand_still(console: &Console, inbox: &Receiver<Event>, reason: &str) -> ! {
         if policy.on_failure == OnFailure::PowerOff && start.elapsed() >= LINGER {
             power_off(console);
         }
-        match inbox.recv_timeout(Duration::from_secs(1)) {
+        match inbox.recv_timeout(LOOK) {
             Ok(Event::Stop(why)) => {
                 console.say(why);
                 power_off(console);
             }
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_secs(1)),
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
         }
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             if status == WaitStatus::StillAlive {
@@ -192,11 +209,14 @@ impl Guest {
         let options = Options::parse(&text)?;
         let policy = Policy::parse(&text)?;
         let loader = self.load_modules()?;
-        let (root, device) = self.mount_root(&options)?;
+        let (root, device) = self.mount_root(&options, inbox)?;
         mounts::switch_root()?;
         self.phases.mark("root-mounted");
         let table = read_table()?;
+        let device = Arc::new(device);
+        let status = Arc::clone(&device);
         let whole = Whole {
+            corrupted: Box::new(move || status.corrupted()),
             device: device.path.clone(),
             size: device.size,
             partition: Path::new("/dev").join(&root.data.name),
@@ -270,11 +290,33 @@ impl Guest {
         }
     }
 
+    /// The roots there are, once there are any. A disk that comes late is better
+    /// than none: nothing but the button ends this.
+    fn find_roots(&self, hash: &[u8; 32], inbox: &Receiver<Event>) -> Vec<Root> {
+        let (places, start) = (Places::default(), Instant::now());
+        let look = |most| disk::wait_for_root(&places, hash, &self.console, start, most);
+        if let Ok(roots) = look(SOON) {
+            return roots;
+        }
+        self.load_rest();
+        if let Ok(roots) = look(PATIENCE) {
+            return roots;
+        }
+        stand_still(&self.console, inbox, || {
+            let found = look(Duration::ZERO);
+            found.map_err(|error| format!("{error}; still looking"))
+        })
+    }
+
     /// The first root that can be opened and mounted. A damaged one gives way
     /// to the same root on another disk.
-    fn mount_root(&self, options: &Options) -> Result<(Root, Device), BootError> {
+    fn mount_root(
+        &self,
+        options: &Options,
+        inbox: &Receiver<Event>,
+    ) -> Result<(Root, Device), BootError> {
         let hash = &options.root_hash;
-        let roots = disk::wait_for_root(&Places::default(), hash, &self.console)?;
+        let roots = self.find_roots(hash, inbox);
         self.phases.mark("root-found");
         let mut failures = Vec::new();
         for root in roots {
@@ -304,7 +346,7 @@ impl Guest {
     }
 
     /// Tells the supervisor as soon as anybody has read a damaged block.
-    fn watch_status(&self, device: Device) -> Result<(), BootError> {
+    fn watch_status(&self, device: Arc<Device>) -> Result<(), BootError> {
         let events = self.events.clone();
         self.thread("verity", move |console| {
             match integrity::wait_for_damage(&device) {
@@ -325,8 +367,9 @@ impl Guest {
             if let Err(RecvTimeoutError::Disconnected) = wait.recv_timeout(CHECK_AT_LATEST) {
                 return;
             }
-            supervise::health::wait_for_front(CHECK_AT_LATEST);
-            phases.mark("front-listens");
+            if supervise::health::wait_for_front(CHECK_AT_LATEST) {
+                phases.mark("front-listens");
+            }
             std::thread::sleep(BREATH);
             match whole.check_slowly() {
                 Ok(None) => {
@@ -352,6 +395,9 @@ impl Guest {
         served: impl FnOnce(),
     ) -> Result<End, BootError> {
         self.prepare(&table)?;
+        if let Some(words) = clock::not_before(table.snapshot_taken) {
+            self.console.say(words);
+        }
         let program = Path::new("/proc/self/exe");
         let container = |name, bundle: &str| {
             Container::new(name, Path::new(bundle), program)

@@ -23,28 +23,37 @@ pub fn watch(runtime: &Runtime, events: &Sender<Event>) {
     let address = SocketAddr::new(IpAddr::V4(runtime.address()), runtime.port);
     let mut pause = EAGER;
     loop {
-        let good = get_status(address, &runtime.health, PATIENCE).is_ok_and(is_healthy);
-        if good {
+        let found = match get_status(address, &runtime.health, PATIENCE) {
+            Ok(status) if is_healthy(status) => Ok(()),
+            Ok(status) => Err(format!("status {status}")),
+            Err(error) => Err(error.to_string()),
+        };
+        let found = found.map_err(|why| {
+            let (path, port) = (&runtime.health, runtime.port);
+            format!("GET {path} on port {port}: {why}")
+        });
+        if found.is_ok() {
             pause = CALM;
         }
-        if events.send(Event::Health(good)).is_err() {
+        if events.send(Event::Health(found)).is_err() {
             return;
         }
         std::thread::sleep(pause);
     }
 }
 
-/// Waits until the front takes connections, at most this long. It shares the
-/// network of whoever supervises it.
-pub fn wait_for_front(most: Duration) {
+/// Waits until the front takes connections, at most this long; whether it does. It
+/// shares the network of whoever supervises it.
+pub fn wait_for_front(most: Duration) -> bool {
     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), FRONT_PORT);
     let start = Instant::now();
     while start.elapsed() < most {
         if TcpStream::connect_timeout(&address, PATIENCE).is_ok() {
-            return;
+            return true;
         }
         std::thread::sleep(EAGER);
     }
+    false
 }
 
 /// 2xx and 3xx.

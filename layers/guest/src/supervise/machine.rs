@@ -11,6 +11,12 @@ use super::backoff::Backoff;
 pub const STOP_WAIT: Duration = Duration::from_secs(10);
 /// A runtime that was healthy and has not been for so long is started anew.
 pub const SICK: Duration = Duration::from_secs(60);
+/// Time that a start may take: one that hangs is begun again.
+pub const START_WAIT: Duration = Duration::from_secs(60);
+/// Whatever has not ended so long after it was to stop is left alone.
+pub const END_WAIT: Duration = Duration::from_secs(30);
+/// How long an unhealthy runtime goes without a word: at first, and at most.
+const TELL: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 
 /// One of the two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,8 +67,8 @@ pub enum Event {
     Failed(Who, String),
     /// A running process ended.
     Ended(Who, Exit),
-    /// The runtime's health check was answered well, or not.
-    Health(bool),
+    /// The runtime's health check was answered well, or why not.
+    Health(Result<(), String>),
     /// Stop everything in good order, with the reason.
     Stop(String),
     /// The root is damaged, in words: stop at once and never serve again.
@@ -82,6 +88,8 @@ pub enum Action {
     Ask(Who, i32),
     /// End a process.
     Kill(Who, i32),
+    /// End what was to start a process.
+    Abandon(Who),
     /// Tell a person.
     Say(String),
 }
@@ -89,7 +97,7 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
-    Starting,
+    Starting { until: Duration },
     Running { pid: i32, since: Duration },
     Stopping { pid: i32, kill_at: Duration },
     Backoff { until: Duration },
@@ -107,6 +115,8 @@ struct Child {
     /// Healthy, or running where there is no check, without a break since then.
     well_since: Option<Duration>,
     last_well: Option<Duration>,
+    /// When to tell that it is not healthy, and how long not to afterwards.
+    tell: (Duration, Duration),
 }
 
 impl Child {
@@ -120,6 +130,7 @@ impl Child {
             healthy: None,
             well_since: None,
             last_well: None,
+            tell: (Duration::ZERO, TELL.0),
         }
     }
 
@@ -134,7 +145,7 @@ impl Child {
         Process {
             name: self.who.name().to_owned(),
             state: match self.state {
-                State::Waiting | State::Starting => ProcessState::Waiting,
+                State::Waiting | State::Starting { .. } => ProcessState::Waiting,
                 State::Running { .. } | State::Stopping { .. } => ProcessState::Running,
                 State::Backoff { .. } => ProcessState::Backoff,
                 State::Stopped => ProcessState::Stopped,
@@ -161,6 +172,7 @@ pub enum End {
 pub struct Machine {
     children: [Child; 2],
     ending: Option<End>,
+    end_by: Option<Duration>,
     served: bool,
 }
 
@@ -169,6 +181,7 @@ impl Default for Machine {
         Machine {
             children: Who::ALL.map(Child::new),
             ending: None,
+            end_by: None,
             served: false,
         }
     }
@@ -179,7 +192,7 @@ impl Machine {
     pub fn begin(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         for child in &mut self.children {
-            start(child, &mut actions);
+            start(child, Duration::ZERO, &mut actions);
         }
         actions
     }
@@ -219,13 +232,15 @@ impl Machine {
 
     /// When the next [`Event::Tick`] is wanted.
     pub fn deadline(&self) -> Option<Duration> {
+        let end = self.end_by.filter(|_| self.finished().is_none());
         self.children
             .iter()
             .filter_map(|child| match child.state {
-                State::Backoff { until } => Some(until),
+                State::Backoff { until } | State::Starting { until } => Some(until),
                 State::Stopping { kill_at, .. } => Some(kill_at),
                 _ => None,
             })
+            .chain(end)
             .min()
     }
 
@@ -236,7 +251,7 @@ impl Machine {
             Event::Started(who, pid) => self.started(now, who, pid, &mut actions),
             Event::Failed(who, why) => self.ended(now, who, Err(why), &mut actions),
             Event::Ended(who, exit) => self.ended(now, who, Ok(exit), &mut actions),
-            Event::Health(good) => self.health(now, good, &mut actions),
+            Event::Health(found) => self.health(now, found, &mut actions),
             Event::Stop(why) => self.stop(now, &why, &mut actions),
             Event::Damaged(what) => self.damaged(now, &what, &mut actions),
             Event::Child | Event::Tick => {}
@@ -262,6 +277,7 @@ impl Machine {
         child.state = State::Running { pid, since: now };
         child.last_well = None;
         child.well_since = (who == Who::Front).then_some(now);
+        child.tell = (now + TELL.0, TELL.0);
         actions.push(Action::Say(format!("{} runs, process {pid}", who.name())));
         match ending {
             None => {}
@@ -306,13 +322,14 @@ impl Machine {
         )));
     }
 
-    fn health(&mut self, now: Duration, good: bool, actions: &mut Vec<Action>) {
+    fn health(&mut self, now: Duration, found: Result<(), String>, actions: &mut Vec<Action>) {
         let child = self.child(Who::Runtime);
         let State::Running { since, .. } = child.state else {
             return;
         };
-        let before = child.healthy.replace(good);
-        if good {
+        let before = child.healthy.replace(found.is_ok());
+        let Err(why) = found else {
+            child.tell = (now + TELL.0, TELL.0);
             child.well_since.get_or_insert(now);
             child.last_well = Some(now);
             if before != Some(true) {
@@ -322,12 +339,15 @@ impl Machine {
                 )));
             }
             return;
-        }
+        };
         child.well_since = None;
-        if before == Some(true) {
-            actions.push(Action::Say(
-                "runtime does not answer its health check".into(),
-            ));
+        if before == Some(true) || now >= child.tell.0 {
+            let seconds = now.saturating_sub(since).as_secs();
+            actions.push(Action::Say(format!(
+                "runtime is not healthy, {seconds} s after its start: {why}"
+            )));
+            let pause = child.tell.1;
+            child.tell = (now + pause, (pause * 2).min(TELL.1));
         }
         if child
             .last_well
@@ -346,12 +366,14 @@ impl Machine {
             return;
         }
         self.ending = Some(End::Stop);
+        self.end_by = Some(now + END_WAIT);
         actions.push(Action::Say(format!("stopping: {why}")));
         for child in &mut self.children {
             match child.state {
                 State::Running { .. } => ask(child, now, actions),
                 State::Waiting | State::Backoff { .. } => child.state = State::Stopped,
-                State::Starting | State::Stopping { .. } | State::Stopped => {}
+                State::Starting { .. } => hurry(child, now),
+                State::Stopping { .. } | State::Stopped => {}
             }
         }
     }
@@ -362,20 +384,35 @@ impl Machine {
         }
         // A guest that is shutting down goes on doing so.
         self.ending.get_or_insert(End::Damage(what.to_owned()));
+        self.end_by.get_or_insert(now + END_WAIT);
         actions.push(Action::Say(format!("{what}: this disk must not be served")));
         for child in &mut self.children {
             match child.state {
                 State::Running { .. } | State::Stopping { .. } => kill(child, now, actions),
                 State::Waiting | State::Backoff { .. } => child.state = State::Stopped,
-                State::Starting | State::Stopped => {}
+                State::Starting { .. } => hurry(child, now),
+                State::Stopped => {}
             }
         }
     }
 
     fn tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let over = self.end_by.is_some_and(|end| now >= end);
         for child in &mut self.children {
             match child.state {
-                State::Backoff { until } if now >= until => start(child, actions),
+                State::Stopped => {}
+                _ if over => {
+                    child.state = State::Stopped;
+                    let name = child.who.name();
+                    actions.push(Action::Say(format!("{name} does not end")));
+                }
+                State::Backoff { until } if now >= until => start(child, now, actions),
+                State::Starting { until } if now >= until => {
+                    child.state = State::Starting {
+                        until: now + START_WAIT,
+                    };
+                    actions.push(Action::Abandon(child.who));
+                }
                 State::Stopping { kill_at, .. } if now >= kill_at => kill(child, now, actions),
                 _ => {}
             }
@@ -383,8 +420,17 @@ impl Machine {
     }
 }
 
-fn start(child: &mut Child, actions: &mut Vec<Action>) {
-    child.state = State::Starting;
+/// A start that goes on while all else ends.
+fn hurry(child: &mut Child, now: Duration) {
+    child.state = State::Starting {
+        until: now + STOP_WAIT,
+    };
+}
+
+fn start(child: &mut Child, now: Duration, actions: &mut Vec<Action>) {
+    child.state = State::Starting {
+        until: now + START_WAIT,
+    };
     child.starts = child.starts.saturating_add(1);
     actions.push(Action::Start(child.who));
 }
@@ -419,6 +465,10 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    fn unwell() -> Result<(), String> {
+        Err("status 503".into())
+    }
+
     fn running() -> Machine {
         let mut machine = Machine::default();
         assert_eq!(
@@ -439,13 +489,13 @@ mod tests {
     fn from_start_to_serving_to_degraded() {
         let mut machine = running();
         assert_eq!(machine.status(), Status::Starting);
-        machine.handle(at(30), Event::Health(false));
+        machine.handle(at(30), Event::Health(unwell()));
         assert_eq!(machine.status(), Status::Starting);
-        let said = machine.handle(at(300), Event::Health(true));
+        let said = machine.handle(at(300), Event::Health(Ok(())));
         let words = "runtime is healthy, 280 ms after its start";
         assert_eq!(said, [Action::Say(words.into())]);
         assert_eq!(machine.status(), Status::Serving);
-        assert_eq!(machine.handle(at(400), Event::Health(true)), []);
+        assert_eq!(machine.handle(at(400), Event::Health(Ok(()))), []);
 
         machine.handle(at(500), Event::Ended(Who::Runtime, Exit::Code(3)));
         assert_eq!(machine.status(), Status::Degraded);
@@ -461,7 +511,7 @@ mod tests {
             [Action::Start(Who::Runtime)]
         );
         machine.handle(at(610), Event::Started(Who::Runtime, 50));
-        machine.handle(at(700), Event::Health(true));
+        machine.handle(at(700), Event::Health(Ok(())));
         assert_eq!(machine.status(), Status::Serving);
         assert_eq!(machine.processes()[1].restarts, 1);
     }
@@ -515,9 +565,32 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_hangs_is_begun_again() {
+        let mut machine = Machine::default();
+        machine.begin();
+        machine.handle(at(1), Event::Started(Who::Front, 40));
+        assert_eq!(machine.deadline(), Some(START_WAIT));
+        let actions = machine.handle(START_WAIT, Event::Tick);
+        assert_eq!(actions, [Action::Abandon(Who::Runtime)]);
+        machine.handle(at(60_010), Event::Failed(Who::Runtime, "signal 9".into()));
+        let actions = machine.handle(at(61_000), Event::Tick);
+        assert_eq!(actions, [Action::Start(Who::Runtime)]);
+        // Whoever presses the power button does not wait for it, or for anything.
+        machine.handle(at(62_000), Event::Stop("x".into()));
+        machine.handle(at(62_100), Event::Ended(Who::Front, Exit::Code(0)));
+        let actions = machine.handle(at(72_000), Event::Tick);
+        assert_eq!(actions, [Action::Abandon(Who::Runtime)]);
+        assert_eq!(machine.deadline(), Some(at(92_000)));
+        let actions = machine.handle(at(92_000), Event::Tick);
+        assert_eq!(actions, [Action::Say("runtime does not end".into())]);
+        assert_eq!(machine.finished(), Some(End::Stop));
+        assert_eq!(machine.deadline(), None);
+    }
+
+    #[test]
     fn damage_kills_and_nothing_starts_again() {
         let mut machine = running();
-        machine.handle(at(100), Event::Health(true));
+        machine.handle(at(100), Event::Health(Ok(())));
         let actions = machine.handle(at(200), Event::Damaged("damaged at byte 8192".into()));
         assert_eq!(
             actions[0],
@@ -539,10 +612,10 @@ mod tests {
     #[test]
     fn a_runtime_that_hangs_is_started_anew() {
         let mut machine = running();
-        machine.handle(at(100), Event::Health(true));
-        machine.handle(at(60_000), Event::Health(false));
+        machine.handle(at(100), Event::Health(Ok(())));
+        machine.handle(at(60_000), Event::Health(unwell()));
         assert_eq!(machine.status(), Status::Degraded);
-        let actions = machine.handle(at(60_100), Event::Health(false));
+        let actions = machine.handle(at(60_100), Event::Health(unwell()));
         assert_eq!(without_words(actions), [Action::Ask(Who::Runtime, 41)]);
         let actions = machine.handle(at(60_200), Event::Ended(Who::Runtime, Exit::Signal(15)));
         assert_eq!(without_words(actions), []);
@@ -552,8 +625,18 @@ mod tests {
     #[test]
     fn a_runtime_that_never_was_healthy_is_left_to_start() {
         let mut machine = running();
-        let actions = machine.handle(at(3_600_000), Event::Health(false));
-        assert_eq!(actions, []);
+        let mut said = Vec::new();
+        for second in 1..=200 {
+            let actions = machine.handle(at(second * 1000), Event::Health(unwell()));
+            said.extend(actions.into_iter().map(|action| (second, action)));
+        }
+        let words = |seconds| {
+            let words = format!("runtime is not healthy, {seconds} s after its start: status 503");
+            Action::Say(words)
+        };
+        let times: Vec<u64> = said.iter().map(|(second, _)| *second).collect();
+        assert_eq!(times, [11, 21, 41, 81, 141]);
+        assert_eq!(said[0].1, words(10));
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -562,7 +645,7 @@ mod tests {
             (who.clone(), 2..9i32).prop_map(|(who, pid)| Event::Started(who, pid)),
             who.clone().prop_map(|who| Event::Failed(who, "x".into())),
             who.prop_map(|who| Event::Ended(who, Exit::Code(1))),
-            any::<bool>().prop_map(Event::Health),
+            any::<bool>().prop_map(|good| Event::Health(if good { Ok(()) } else { unwell() })),
             Just(Event::Stop("x".into())),
             Just(Event::Damaged("x".into())),
             Just(Event::Tick),

@@ -178,6 +178,12 @@ impl Supervisor {
                     // It may have ended in between; then it is reaped next.
                     let _ = kill(Pid::from_raw(pid), signal);
                 }
+                Action::Abandon(who) => {
+                    let starters = self.starters.iter().filter(|(_, of)| **of == who);
+                    for (pid, _) in starters {
+                        let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+                    }
+                }
                 Action::Kill(_, pid) => {
                     let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
                 }
