@@ -37,8 +37,9 @@ use crate::ui::{Ui, bytes};
 const MOST_TEXT: u64 = 8 << 20;
 /// Time for Caddy to check its Caddyfile.
 const VALIDATE_TIME: Duration = Duration::from_secs(60);
-/// Kernel options of every disk: what the kernel says goes to both consoles.
-const KERNEL_OPTIONS: &str = "ro console=tty0 console=ttyS0,115200n8 loglevel=4";
+/// Kernel options of every disk: what the kernel says goes to both consoles, and after
+/// a panic the machine starts again, since nothing on it can be lost.
+const KERNEL_OPTIONS: &str = "ro console=tty0 console=ttyS0,115200n8 loglevel=4 panic=30";
 
 /// Bake a signed bundle and its bootable disk from standby.toml
 #[derive(Args, Debug)]
