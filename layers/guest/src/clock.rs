@@ -22,14 +22,14 @@ pub fn date() -> u64 {
         .map_or(0, |time| time.as_secs())
 }
 
-/// Sets a clock that is before this time, seconds since the epoch, to it: a battery
-/// is empty, and nothing that was made since would count as valid. What to say of it.
+/// Sets a clock that is days before this time, seconds since the epoch, to it: a
+/// battery is empty, and nothing that was made since would count as valid. What to
+/// say of it.
 pub fn not_before(earliest: u64) -> Option<String> {
-    let now = date();
-    if now >= earliest {
+    let behind = earliest.saturating_sub(date()) / 86_400;
+    if behind == 0 {
         return None;
     }
-    let behind = (earliest - now) / 86_400;
     let to = TimeSpec::from_duration(Duration::from_secs(earliest));
     let done = match clock_settime(ClockId::CLOCK_REALTIME, to) {
         Ok(()) => "it is set to that time, which is still wrong".to_owned(),

@@ -161,7 +161,7 @@ fn set_static(
     for address in addresses {
         match netlink.add_address(index, *address) {
             Ok(()) => set.push(*address),
-            Err(error) => say(format!("{}: {}", String::from(*address), chain(&error))),
+            Err(error) => say(chain(&error)),
         }
     }
     for gateway in gateways {
@@ -171,7 +171,7 @@ fn set_static(
         };
         let everywhere = Prefix { address, length: 0 };
         if let Err(error) = netlink.add_route(index, everywhere, Some(*gateway)) {
-            say(format!("gateway {gateway}: {}", chain(&error)));
+            say(chain(&error));
         }
     }
     set
@@ -377,7 +377,9 @@ impl Dhcp {
         }
         let say = |words: String| self.console.say(format!("network on {name}: {words}"));
         if !apply(&mut self.netlink, index, &lease, &say) {
-            // From the beginning: nothing else would try again before half of the lease.
+            // From the beginning, though not at once: nothing else would try again
+            // before half of the lease.
+            std::thread::sleep(LOOK);
             link.client = Client::new(link.interface.mac, random());
             return false;
         }
@@ -489,11 +491,7 @@ fn apply(netlink: &mut Netlink, index: u32, lease: &Lease, say: &dyn Fn(String))
             length: route.length,
         };
         if let Err(error) = netlink.add_route(index, network, route.gateway.map(IpAddr::V4)) {
-            say(format!(
-                "route to {}: {}",
-                String::from(network),
-                chain(&error)
-            ));
+            say(chain(&error));
         }
     }
     true
