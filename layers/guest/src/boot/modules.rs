@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use nix::kmod::{ModuleInitFlags, finit_module};
+use rustix::fs::{Mode, OFlags, openat};
 use standby_contract::modules::{ModuleIndex, ModuleIndexError};
 
 use crate::console::Console;
@@ -63,14 +62,8 @@ impl Insert for Folder {
         if name.contains('/') || name.starts_with('.') {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let path = format!("/proc/self/fd/{}/{name}.ko", self.0.as_raw_fd());
-        // While the root changes there is no /proc for a moment, which is not yet no file.
-        let mut left = 100;
-        while left > 0 && !Path::new("/proc/self").exists() {
-            left -= 1;
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let file = File::open(path)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(&self.0, format!("{name}.ko"), flags, Mode::empty())?;
         let parameters = CString::default();
         finit_module(&file, &parameters, ModuleInitFlags::empty()).map_err(io::Error::from)
     }

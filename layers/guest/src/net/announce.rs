@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::CLASS;
 use super::interfaces::{self, Interface};
 use crate::console::Console;
 use crate::sys;
@@ -19,19 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Announces addresses once the interface has a link, on a thread of its own.
-pub fn announce(
-    class: &'static str,
-    interface: Interface,
-    addresses: Vec<Ipv4Addr>,
-    console: &Console,
-) {
+pub fn announce(interface: Interface, addresses: Vec<Ipv4Addr>, console: &Console) {
     if addresses.is_empty() {
         return;
     }
     let said = console.clone();
     let work = move || {
         let start = Instant::now();
-        while !interfaces::has_carrier(Path::new(class), &interface.name) {
+        while !interfaces::has_carrier(Path::new(CLASS), &interface.name) {
             if start.elapsed() >= PATIENCE {
                 return;
             }

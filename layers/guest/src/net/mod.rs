@@ -77,12 +77,11 @@ pub fn run(network: &Network, console: &Console, phases: &Phases) {
                 say(list.join(", "));
                 phases.mark("network");
             }
-            announce(CLASS, interface.clone(), of_version_4(&set), console);
+            announce(interface.clone(), of_version_4(&set), console);
             // One that goes and comes back, or that took no address, is set again.
-            let mut left = if done { u32::MAX } else { 2 };
-            while left > 0 && is_there(&interface) {
+            std::thread::sleep(LOOK);
+            while done && is_there(&interface) {
                 std::thread::sleep(LOOK);
-                left -= 1;
             }
             if done {
                 console.say(format!("network interface {name} is gone"));
@@ -384,12 +383,7 @@ impl Dhcp {
             return false;
         }
         link.configured = Some(lease.clone());
-        announce(
-            CLASS,
-            link.interface.clone(),
-            vec![lease.address],
-            &self.console,
-        );
+        announce(link.interface.clone(), vec![lease.address], &self.console);
         if let Err(error) = write_dns(&lease.dns) {
             self.console
                 .say(format!("cannot write {RESOLV_CONF}: {error}"));
