@@ -255,9 +255,8 @@ fn damage_in_the_registry_s_store_is_seen() {
     let place = built();
     let registry = Registry::start(&place, "", "");
     publish(&place, &registry, "1");
-    place
-        .shell("f=$(find store -name data -size +1M | sort | head -1); printf X | dd of=$f bs=1 seek=5000 conv=notrunc status=none")
-        .ok();
+    let large = place.shell("find store -name data -size +1M | sort | head -1");
+    place.alter(large.ok().out.trim(), 5000);
     for more in ["", TRUST] {
         fetch(&place, &registry, &format!(":1 -o got.oci.tar {more}"))
             .fails(3, &["serves other bytes", "hint:"]);
@@ -269,11 +268,7 @@ fn damage_in_the_registry_s_store_is_seen() {
 fn a_bundle_altered_here_is_not_completed_there() {
     let place = built();
     let registry = Registry::start(&place, "", "");
-    place
-        .shell(&format!(
-            "printf X | dd of={BUNDLE} bs=1 seek=20000000 conv=notrunc status=none"
-        ))
-        .ok();
+    place.alter(BUNDLE, 20_000_000);
     let host = &registry.host;
     place
         .standby(&format!(

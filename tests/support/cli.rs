@@ -137,6 +137,16 @@ impl Place {
         fs::write(path, text.replacen(from, to, 1)).unwrap();
     }
 
+    /// Changes one byte of a file, whatever it was: a digest or a signature may
+    /// have any byte anywhere.
+    pub fn alter(&self, path: &str, offset: u64) {
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).open(self.at(path)).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[!byte[0]], offset).unwrap();
+    }
+
     /// Every path below a folder of it, sorted, with size, mode and time: what
     /// a command that fails must leave as it was. Empty if there is no folder.
     pub fn listing(&self, folder: &str) -> Vec<String> {
