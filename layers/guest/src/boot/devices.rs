@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::integrity::damage_of_event;
 use super::modules::{Folder, Kinds, Loader};
-use crate::supervise::Event;
+use crate::supervise::{Event, Then};
 
 /// `EV_KEY` and `KEY_POWER` of the kernel's `input-event-codes.h`.
 const POWER_KEY: (u16, u16) = (1, 116);
@@ -57,7 +57,8 @@ impl Listener {
                 match power_pressed(file) {
                     Ok(false) => {}
                     Ok(true) => {
-                        let _ = events.send(Event::Stop("the power button was pressed".into()));
+                        let why = "the power button was pressed".into();
+                        let _ = events.send(Event::Stop(Then::PowerOff, why));
                     }
                     Err(_) => {
                         inputs.remove(&path);

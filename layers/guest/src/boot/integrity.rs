@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::verity::Device;
@@ -90,6 +91,8 @@ pub struct Whole {
     pub partition_size: u64,
     /// Tells damage from a disk that cannot be read just now.
     pub corrupted: Box<Corrupted>,
+    /// Bytes of the device that were read.
+    pub done: AtomicU64,
 }
 
 impl Whole {
@@ -117,6 +120,13 @@ impl Whole {
         self.check_rest()
     }
 
+    /// How much has been read, in words.
+    pub fn progress(&self) -> String {
+        const MIB: u64 = 1 << 20;
+        let (done, all) = (self.done.load(Ordering::Relaxed) / MIB, self.size / MIB);
+        format!("{done} of {all} MiB of the root partition were read")
+    }
+
     /// Everything, at leisure: the disk and the processor are the service's.
     pub fn check_slowly(&self) -> Result<Option<Damage>, CheckError> {
         // Without it the check is merely less polite.
@@ -131,7 +141,11 @@ impl Whole {
         let fail = |error| self.fail(&self.device, error);
         let file = open_direct(&self.device).map_err(fail)?;
         let mut buffer = Buffer::new();
-        let read = |bytes: &mut [u8], at| file.read_exact_at(bytes, at);
+        let read = |bytes: &mut [u8], at| {
+            file.read_exact_at(bytes, at)?;
+            self.done.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            Ok(())
+        };
         let corrupted = &*self.corrupted;
         let first = first_damaged(&read, corrupted, buffer.bytes(), (start, end), pause);
         let first = first.map_err(fail)?;
@@ -339,6 +353,7 @@ mod tests {
             partition: path.clone(),
             partition_size: 1 << 20,
             corrupted: Box::new(|| Ok(false)),
+            done: AtomicU64::new(0),
         };
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(whole(8192).check_rest().unwrap(), None);

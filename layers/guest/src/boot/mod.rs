@@ -13,8 +13,9 @@ pub mod verity;
 
 use std::convert::Infallible;
 use std::io;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ use crate::container::{Container, ContainerError};
 use crate::net::{self, isolate::IsolateError};
 use crate::phases::Phases;
 use crate::state_server::{self, Source};
-use crate::supervise::{self, End, Event, Supervisor};
+use crate::supervise::{self, End, Event, Supervisor, Then};
 use disk::{Places, Root};
 use integrity::{CheckError, Damage, Whole};
 use modules::{Folder, Kinds, Loader, ModulesError};
@@ -51,6 +52,8 @@ const SOON: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks while a guest does not serve.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two words on work that takes long.
+const PROGRESS: Duration = Duration::from_secs(10);
 /// Until the power goes off after a failure, if it is to.
 const LINGER: Duration = Duration::from_secs(60);
 /// The background check starts now even if the service never got healthy.
@@ -128,8 +131,8 @@ pub fn run() -> ! {
         mounted?;
         guest.boot(&inbox)
     });
-    let reason = match std::panic::catch_unwind(life) {
-        Ok(Ok(End::Stop)) => power_off(&console),
+    let reason = match catch_unwind(life) {
+        Ok(Ok(End::Stop(then))) => end(&console, then),
         Ok(Ok(End::Damage(what))) => format!("{what}: this disk must not be served"),
         Ok(Err(error)) => chain(&error),
         Err(_) => "an error of the guest itself".into(),
@@ -159,12 +162,12 @@ fn stand_still<T>(
             console.say(format!("DOES NOT SERVE: {reason}"));
         }
         if policy.on_failure == OnFailure::PowerOff && start.elapsed() >= LINGER {
-            power_off(console);
+            end(console, Then::PowerOff);
         }
         match inbox.recv_timeout(LOOK) {
-            Ok(Event::Stop(why)) => {
+            Ok(Event::Stop(then, why)) => {
                 console.say(why);
-                power_off(console);
+                end(console, then);
             }
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
@@ -178,13 +181,17 @@ fn stand_still<T>(
 }
 
 /// Nothing is mounted that could be written to but memory.
-fn power_off(console: &Console) -> ! {
-    console.say("power off");
+fn end(console: &Console, then: Then) -> ! {
+    let (words, mode) = match then {
+        Then::PowerOff => ("power off", RebootMode::RB_POWER_OFF),
+        Then::Restart => ("restart", RebootMode::RB_AUTOBOOT),
+    };
+    console.say(words);
     console.flush(Duration::from_secs(2));
     nix::unistd::sync();
     loop {
-        let Err(error) = reboot(RebootMode::RB_POWER_OFF);
-        console.say(format!("the power does not go off: {error}"));
+        let Err(error) = reboot(mode);
+        console.say(format!("{words} is refused by the kernel: {error}"));
         std::thread::sleep(REPEAT);
     }
 }
@@ -203,6 +210,51 @@ impl Guest {
             .map_err(BootError::Thread)
     }
 
+    /// Does what may take long, on a thread of its own: whoever presses the power
+    /// button meanwhile is heard. Now and then the progress is told.
+    fn attend<T: Send>(
+        &self,
+        inbox: &Receiver<Event>,
+        progress: impl Fn() -> Option<String>,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T, BootError> {
+        std::thread::scope(|scope| {
+            let (done, result) = channel();
+            let wake = self.events.clone();
+            let work = move || {
+                let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
+                let _ = wake.send(Event::Child);
+            };
+            let worker = std::thread::Builder::new().name("boot".into());
+            worker
+                .spawn_scoped(scope, work)
+                .map_err(BootError::Thread)?;
+            let mut kept = Vec::new();
+            loop {
+                match inbox.recv_timeout(PROGRESS) {
+                    Ok(Event::Stop(then, why)) => {
+                        self.console.say(why);
+                        end(&self.console, then);
+                    }
+                    Ok(Event::Child) | Err(RecvTimeoutError::Disconnected) => {}
+                    // The supervisor's.
+                    Ok(event) => kept.push(event),
+                    Err(RecvTimeoutError::Timeout) => {
+                        if let Some(words) = progress() {
+                            self.console.say(words);
+                        }
+                    }
+                }
+                if let Ok(result) = result.try_recv() {
+                    for event in kept {
+                        let _ = self.events.send(event);
+                    }
+                    return result.or_else(|panic| resume_unwind(panic));
+                }
+            }
+        })
+    }
+
     /// From the initrd to the end of the service.
     fn boot(&self, inbox: &Receiver<Event>) -> Result<End, BootError> {
         let text = read("/proc/cmdline")?;
@@ -217,6 +269,7 @@ impl Guest {
         let status = Arc::clone(&device);
         let whole = Whole {
             corrupted: Box::new(move || status.corrupted()),
+            done: AtomicU64::new(0),
             device: device.path.clone(),
             size: device.size,
             partition: Path::new("/dev").join(&root.data.name),
@@ -224,7 +277,8 @@ impl Guest {
         };
         if policy.check == Check::Full {
             self.console.say("reading the whole root partition");
-            if let Some(damage) = whole.check_now()? {
+            let progress = || Some(whole.progress());
+            if let Some(damage) = self.attend(inbox, progress, || whole.check_now())?? {
                 return Err(BootError::Damaged(damage));
             }
             self.phases.mark("checked");
@@ -292,32 +346,39 @@ impl Guest {
 
     /// The roots there are, once there are any. A disk that comes late is better
     /// than none: nothing but the button ends this.
-    fn find_roots(&self, hash: &[u8; 32], inbox: &Receiver<Event>) -> Vec<Root> {
+    fn find_roots(&self, hash: &[u8; 32], inbox: &Receiver<Event>) -> Result<Vec<Root>, BootError> {
         let (places, start) = (Places::default(), Instant::now());
         let look = |most| disk::wait_for_root(&places, hash, &self.console, start, most);
-        if let Ok(roots) = look(SOON) {
-            return roots;
+        let soon_or_late = || {
+            look(SOON).or_else(|_| {
+                self.load_rest();
+                look(PATIENCE)
+            })
+        };
+        if let Ok(roots) = self.attend(inbox, || None, soon_or_late)? {
+            return Ok(roots);
         }
-        self.load_rest();
-        if let Ok(roots) = look(PATIENCE) {
-            return roots;
-        }
-        stand_still(&self.console, inbox, || {
+        Ok(stand_still(&self.console, inbox, || {
             let found = look(Duration::ZERO);
             found.map_err(|error| format!("{error}; still looking"))
-        })
+        }))
     }
 
-    /// The first root that can be opened and mounted. A damaged one gives way
-    /// to the same root on another disk.
+    /// Finds the root and mounts it.
     fn mount_root(
         &self,
         options: &Options,
         inbox: &Receiver<Event>,
     ) -> Result<(Root, Device), BootError> {
         let hash = &options.root_hash;
-        let roots = self.find_roots(hash, inbox);
+        let roots = self.find_roots(hash, inbox)?;
         self.phases.mark("root-found");
+        self.attend(inbox, || None, || self.mount_first(roots, hash))?
+    }
+
+    /// The first root that can be opened and mounted. A damaged one gives way
+    /// to the same root on another disk.
+    fn mount_first(&self, roots: Vec<Root>, hash: &[u8; 32]) -> Result<(Root, Device), BootError> {
         let mut failures = Vec::new();
         for root in roots {
             let fail = |error: &dyn std::error::Error| format!("{}: {}", root.disk, chain(error));

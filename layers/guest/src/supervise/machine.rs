@@ -7,8 +7,9 @@ use standby_contract::state::{Process, ProcessState, Status};
 
 use super::backoff::Backoff;
 
-/// Time that a process has to end after it was asked to.
-pub const STOP_WAIT: Duration = Duration::from_secs(10);
+/// Time that a process has to end after it was asked to: a front lets requests
+/// finish for ten seconds.
+pub const STOP_WAIT: Duration = Duration::from_secs(15);
 /// A runtime that was healthy and has not been for so long is started anew.
 pub const SICK: Duration = Duration::from_secs(60);
 /// Time that a start may take: one that hangs is begun again.
@@ -58,6 +59,15 @@ impl fmt::Display for Exit {
     }
 }
 
+/// What the machine does once everything has been stopped in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The power goes off.
+    PowerOff,
+    /// It starts again.
+    Restart,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -70,7 +80,7 @@ pub enum Event {
     /// The runtime's health check was answered well, or why not.
     Health(Result<(), String>),
     /// Stop everything in good order, with the reason.
-    Stop(String),
+    Stop(Then, String),
     /// The root is damaged, in words: stop at once and never serve again.
     Damaged(String),
     /// Children may have ended; for the loop around this machine.
@@ -162,7 +172,7 @@ impl Child {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// In good order.
-    Stop,
+    Stop(Then),
     /// The root is damaged, in words.
     Damage(String),
 }
@@ -217,7 +227,7 @@ impl Machine {
             .iter()
             .any(|c| c.who == Who::Front && matches!(c.state, State::Running { .. }));
         match self.ending {
-            Some(End::Stop) => Status::Stopping,
+            Some(End::Stop(_)) => Status::Stopping,
             Some(End::Damage(_)) => Status::Degraded,
             None if front && self.healthy() => Status::Serving,
             None if self.served => Status::Degraded,
@@ -252,7 +262,7 @@ impl Machine {
             Event::Failed(who, why) => self.ended(now, who, Err(why), &mut actions),
             Event::Ended(who, exit) => self.ended(now, who, Ok(exit), &mut actions),
             Event::Health(found) => self.health(now, found, &mut actions),
-            Event::Stop(why) => self.stop(now, &why, &mut actions),
+            Event::Stop(then, why) => self.stop(now, then, &why, &mut actions),
             Event::Damaged(what) => self.damaged(now, &what, &mut actions),
             Event::Child | Event::Tick => {}
         }
@@ -281,7 +291,7 @@ impl Machine {
         actions.push(Action::Say(format!("{} runs, process {pid}", who.name())));
         match ending {
             None => {}
-            Some(End::Stop) => ask(child, now, actions),
+            Some(End::Stop(_)) => ask(child, now, actions),
             Some(End::Damage(_)) => kill(child, now, actions),
         }
     }
@@ -361,11 +371,11 @@ impl Machine {
         }
     }
 
-    fn stop(&mut self, now: Duration, why: &str, actions: &mut Vec<Action>) {
+    fn stop(&mut self, now: Duration, then: Then, why: &str, actions: &mut Vec<Action>) {
         if self.ending.is_some() {
             return;
         }
-        self.ending = Some(End::Stop);
+        self.ending = Some(End::Stop(then));
         self.end_by = Some(now + END_WAIT);
         actions.push(Action::Say(format!("stopping: {why}")));
         for child in &mut self.children {

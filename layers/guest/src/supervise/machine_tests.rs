@@ -77,7 +77,7 @@ fn failed_starts_back_off() {
 #[test]
 fn stopping_asks_waits_and_kills() {
     let mut machine = running();
-    let actions = machine.handle(at(1000), Event::Stop("SIGTERM".into()));
+    let actions = machine.handle(at(1000), Event::Stop(Then::PowerOff, "SIGTERM".into()));
     assert_eq!(
         without_words(actions),
         [Action::Ask(Who::Front, 40), Action::Ask(Who::Runtime, 41)]
@@ -85,10 +85,10 @@ fn stopping_asks_waits_and_kills() {
     assert_eq!(machine.status(), Status::Stopping);
     machine.handle(at(1100), Event::Ended(Who::Runtime, Exit::Code(0)));
     assert_eq!(machine.finished(), None);
-    let actions = machine.handle(at(11_000), Event::Tick);
+    let actions = machine.handle(at(16_000), Event::Tick);
     assert_eq!(actions, [Action::Kill(Who::Front, 40)]);
-    machine.handle(at(11_010), Event::Ended(Who::Front, Exit::Signal(9)));
-    assert_eq!(machine.finished(), Some(End::Stop));
+    machine.handle(at(16_010), Event::Ended(Who::Front, Exit::Signal(9)));
+    assert_eq!(machine.finished(), Some(End::Stop(Then::PowerOff)));
     assert_eq!(machine.deadline(), None);
 }
 
@@ -97,12 +97,12 @@ fn what_starts_during_a_stop_is_stopped() {
     let mut machine = Machine::default();
     machine.begin();
     machine.handle(at(0), Event::Failed(Who::Runtime, "x".into()));
-    machine.handle(at(1), Event::Stop("x".into()));
+    machine.handle(at(1), Event::Stop(Then::PowerOff, "x".into()));
     assert_eq!(machine.finished(), None);
     let actions = machine.handle(at(2), Event::Started(Who::Front, 9));
     assert_eq!(without_words(actions), [Action::Ask(Who::Front, 9)]);
     machine.handle(at(3), Event::Ended(Who::Front, Exit::Code(0)));
-    assert_eq!(machine.finished(), Some(End::Stop));
+    assert_eq!(machine.finished(), Some(End::Stop(Then::PowerOff)));
 }
 
 #[test]
@@ -117,14 +117,14 @@ fn a_start_that_hangs_is_begun_again() {
     let actions = machine.handle(at(61_000), Event::Tick);
     assert_eq!(actions, [Action::Start(Who::Runtime)]);
     // Whoever presses the power button does not wait for it, or for anything.
-    machine.handle(at(62_000), Event::Stop("x".into()));
+    machine.handle(at(62_000), Event::Stop(Then::PowerOff, "x".into()));
     machine.handle(at(62_100), Event::Ended(Who::Front, Exit::Code(0)));
-    let actions = machine.handle(at(72_000), Event::Tick);
+    let actions = machine.handle(at(77_000), Event::Tick);
     assert_eq!(actions, [Action::Abandon(Who::Runtime)]);
     assert_eq!(machine.deadline(), Some(at(92_000)));
     let actions = machine.handle(at(92_000), Event::Tick);
     assert_eq!(actions, [Action::Say("runtime does not end".into())]);
-    assert_eq!(machine.finished(), Some(End::Stop));
+    assert_eq!(machine.finished(), Some(End::Stop(Then::PowerOff)));
     assert_eq!(machine.deadline(), None);
 }
 
@@ -187,7 +187,7 @@ fn event() -> impl Strategy<Value = Event> {
         who.clone().prop_map(|who| Event::Failed(who, "x".into())),
         who.prop_map(|who| Event::Ended(who, Exit::Code(1))),
         any::<bool>().prop_map(|good| Event::Health(if good { Ok(()) } else { unwell() })),
-        Just(Event::Stop("x".into())),
+        Just(Event::Stop(Then::PowerOff, "x".into())),
         Just(Event::Damaged("x".into())),
         Just(Event::Tick),
     ]
@@ -204,7 +204,7 @@ proptest! {
         let mut ending = false;
         for (event, pause) in events {
             now += at(pause);
-            ending |= matches!(event, Event::Stop(_) | Event::Damaged(_));
+            ending |= matches!(event, Event::Stop(..) | Event::Damaged(_));
             let actions = machine.handle(now, event);
             let starts = actions.iter().any(|a| matches!(a, Action::Start(_)));
             prop_assert!(!(ending && starts));

@@ -20,7 +20,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use standby_contract::state::{Process, Status};
 
-pub use machine::{Action, End, Event, Exit, Machine, Who};
+pub use machine::{Action, End, Event, Exit, Machine, Then, Who};
 
 use crate::console::Console;
 use crate::container::Container;
@@ -65,8 +65,9 @@ pub fn forward_signals(events: &Sender<Event>) -> nix::Result<()> {
         let event = match signals.read_signal() {
             Ok(Some(info)) => match i32::try_from(info.ssi_signo) {
                 Ok(libc::SIGCHLD) => Event::Child,
-                Ok(libc::SIGINT) => Event::Stop("interrupted, by Ctrl-Alt-Del or SIGINT".into()),
-                _ => Event::Stop("SIGTERM".into()),
+                // As every init does: this is what a cloud's console page offers.
+                Ok(libc::SIGINT) => Event::Stop(Then::Restart, "Ctrl-Alt-Del or SIGINT".into()),
+                _ => Event::Stop(Then::PowerOff, "SIGTERM".into()),
             },
             Ok(None) | Err(nix::Error::EINTR) => continue,
             Err(error) => return Err(error),
