@@ -48,6 +48,18 @@ impl Machine {
     /// Starts a machine; `folder` is made anew, for its console and monitor.
     /// Requests go to `host`.
     pub fn start(folder: &Path, disk: &Path, start: Start<'_>, bus: Bus, host: &str) -> Self {
+        Self::start_with(folder, disk, start, bus, host, &[])
+    }
+
+    /// With more devices, in front of the network that the host reaches.
+    pub fn start_with(
+        folder: &Path,
+        disk: &Path,
+        start: Start<'_>,
+        bus: Bus,
+        host: &str,
+        devices: &[&str],
+    ) -> Self {
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).unwrap();
         let (serial, monitor) = (folder.join("serial"), folder.join("monitor"));
@@ -81,6 +93,7 @@ impl Machine {
                 "-device",
                 "virtio-rng-pci",
             ])
+            .args(devices)
             .args(["-drive", &drive, "-nic", &network])
             .args(match bus {
                 Bus::Blk => &["-device", "virtio-blk-pci,drive=disk"][..],

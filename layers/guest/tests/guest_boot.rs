@@ -13,7 +13,7 @@ mod fixture;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use fixture::machine::{Bus, Machine, start};
+use fixture::machine::{Bus, Machine, start, start_with};
 use fixture::root::{Disk, GREETING, NEVER, Plan, SELDOM, disk, verity_accepts};
 use standby_contract::service::Network;
 use standby_contract::state::{ProcessState, State, Status};
@@ -130,9 +130,22 @@ fn static_addresses_a_shared_network_and_scsi() {
     assert!(!console.contains("cannot"), "{console}");
     let net = machine.fetch_soon("/cgi-bin/net");
     assert!(net.contains("0202000A"), "a route by the gateway: {net}");
-    // Ctrl-Alt-Del.
+    // QEMU ends instead of starting it again.
     machine.command("sendkey ctrl-alt-delete");
     assert!(machine.wait_for_power_off());
+    assert!(machine.console().contains("standby: restart"));
+}
+
+/// The first one has a lease as well, but nobody comes by it.
+#[test]
+fn every_interface_with_a_lease_is_used() {
+    let disk = isolated("two-networks");
+    let private = "user,model=virtio-net-pci,restrict=on,net=10.9.9.0/24";
+    let mut machine = start_with("two-networks", &disk, Bus::Blk, "", &["-nic", private]);
+    assert_eq!(machine.fetch_soon("/"), GREETING);
+    for words in ["10.9.9.15/24 by DHCP", "10.0.2.15/24 by DHCP"] {
+        machine.wait_for(words);
+    }
 }
 
 #[test]
@@ -195,6 +208,10 @@ fn without_its_root_the_guest_says_what_it_saw() {
     machine.wait_for("waiting for the root partition 00000000-0000-0000-0000-000000000000");
     let console = machine.console();
     assert!(console.contains("vda (2 other partitions)"), "{console}");
+    // Not only once it has given up.
+    assert!(!console.contains("DOES NOT SERVE"), "{console}");
+    machine.power_off();
+
     let mut machine = start("no-hash", &disk, Bus::Blk, "roothash=x");
     machine
         .wait_for("DOES NOT SERVE: the kernel options: the kernel option roothash= is given twice");

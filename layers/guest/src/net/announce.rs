@@ -1,9 +1,11 @@
-//! ARP announcements (RFC 5227, section 2.3): a standby takes over an address, and
-//! routers keep the old machine's hardware address for it, some for hours.
+//! Announcing addresses: a standby takes them over, and routers keep the old
+//! machine's hardware address for them, some for hours. ARP announcements for version
+//! 4 (RFC 5227, section 2.3), unsolicited neighbour advertisements for version 6
+//! (RFC 4861, section 7.2.6).
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Announces addresses once the interface has a link, on a thread of its own.
-pub fn announce(interface: Interface, addresses: Vec<Ipv4Addr>, console: &Console) {
+pub fn announce(interface: Interface, addresses: Vec<IpAddr>, console: &Console) {
     if addresses.is_empty() {
         return;
     }
@@ -49,16 +51,19 @@ pub fn announce(interface: Interface, addresses: Vec<Ipv4Addr>, console: &Consol
     }
 }
 
-fn send(interface: &Interface, addresses: &[Ipv4Addr]) -> io::Result<()> {
-    let mut socket = File::from(sys::packet_socket(interface.index)?);
+fn send(interface: &Interface, addresses: &[IpAddr]) -> io::Result<()> {
+    let mut socket = File::from(sys::packet_socket(interface.index, None)?);
     for address in addresses {
-        socket.write_all(&frame(interface.mac, *address))?;
+        match *address {
+            IpAddr::V4(address) => socket.write_all(&arp(interface.mac, address))?,
+            IpAddr::V6(address) => socket.write_all(&advertisement(interface.mac, address))?,
+        }
     }
     Ok(())
 }
 
 /// An Ethernet frame with an ARP request (RFC 826) by and for the same address.
-fn frame(mac: [u8; 6], address: Ipv4Addr) -> [u8; 60] {
+fn arp(mac: [u8; 6], address: Ipv4Addr) -> [u8; 60] {
     let mut frame = [0; 60];
     frame[..6].fill(0xff);
     frame[6..12].copy_from_slice(&mac);
@@ -70,13 +75,43 @@ fn frame(mac: [u8; 6], address: Ipv4Addr) -> [u8; 60] {
     frame
 }
 
+/// An Ethernet frame to all nodes of the link, by an address and about it.
+fn advertisement(mac: [u8; 6], address: Ipv6Addr) -> [u8; 86] {
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let mut frame = [0; 86];
+    frame[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+    frame[6..12].copy_from_slice(&mac);
+    // Version 6, 32 bytes of ICMP, which has come through no router.
+    frame[12..22].copy_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]);
+    frame[22..38].copy_from_slice(&address.octets());
+    frame[38..54].copy_from_slice(&ALL_NODES.octets());
+    // A neighbour advertisement that overrides what was known.
+    frame[54..56].copy_from_slice(&[136, 0]);
+    frame[58] = 0x20;
+    frame[62..78].copy_from_slice(&address.octets());
+    // Its target's hardware address, in units of 8 bytes.
+    frame[78..80].copy_from_slice(&[2, 1]);
+    frame[80..].copy_from_slice(&mac);
+    // Of the addresses, the length, the protocol and the message (RFC 8200, 8.1).
+    let sum: u32 = frame[22..].chunks_exact(2).map(word).sum::<u32>() + 32 + 58;
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let [_, _, high, low] = (!(folded + (folded >> 16))).to_be_bytes();
+    frame[56..58].copy_from_slice(&[high, low]);
+    frame
+}
+
+fn word(pair: &[u8]) -> u32 {
+    pair.iter()
+        .fold(0, |word, byte| word << 8 | u32::from(*byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_frame_by_and_for_one_address() {
-        let frame = frame([2, 0, 0, 0, 0, 9], Ipv4Addr::new(192, 0, 2, 7));
+        let frame = arp([2, 0, 0, 0, 0, 9], Ipv4Addr::new(192, 0, 2, 7));
         let arp = [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 192, 0, 2, 7];
         assert_eq!(
             frame[..14],
@@ -85,5 +120,27 @@ mod tests {
         assert_eq!(frame[14..32], arp);
         assert_eq!(frame[32..42], [0, 0, 0, 0, 0, 0, 192, 0, 2, 7]);
         assert_eq!(frame[42..], [0; 18]);
+    }
+
+    /// By hand: the sum of all words, its own included, is zero's complement.
+    #[test]
+    fn an_advertisement_s_sum() {
+        for last in [0, 7, 0xffff] {
+            let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0xfffe, last);
+            let frame = advertisement([2, 0, 0, 0, 0, 9], address);
+            let mut sum: u32 = 32 + 58;
+            for at in (22..86).step_by(2) {
+                sum += u32::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+            }
+            while sum > 0xffff {
+                sum = (sum & 0xffff) + (sum >> 16);
+            }
+            assert_eq!(sum, 0xffff);
+            assert_eq!(
+                frame[..14],
+                [0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 0x86, 0xdd]
+            );
+            assert_eq!(frame[62..78], address.octets());
+        }
     }
 }

@@ -37,6 +37,15 @@ pub struct Lease {
     pub server: Ipv4Addr,
 }
 
+impl Lease {
+    /// Whether it names a router to everywhere.
+    pub fn leads_out(&self) -> bool {
+        self.routes
+            .iter()
+            .any(|route| route.length == 0 && route.gateway.is_some())
+    }
+}
+
 /// What the client wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {

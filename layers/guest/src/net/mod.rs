@@ -77,7 +77,11 @@ pub fn run(network: &Network, console: &Console, phases: &Phases) {
                 say(list.join(", "));
                 phases.mark("network");
             }
-            announce(interface.clone(), of_version_4(&set), console);
+            announce(
+                interface.clone(),
+                set.iter().map(|set| set.address).collect(),
+                console,
+            );
             // One that goes and comes back, or that took no address, is set again.
             std::thread::sleep(LOOK);
             while done && is_there(&interface) {
@@ -92,14 +96,6 @@ pub fn run(network: &Network, console: &Console, phases: &Phases) {
 
 fn is_there(interface: &Interface) -> bool {
     interfaces::list(Path::new(CLASS)).contains(interface)
-}
-
-fn of_version_4(addresses: &[Prefix]) -> Vec<Ipv4Addr> {
-    let version_4 = |prefix: &Prefix| match prefix.address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    addresses.iter().filter_map(version_4).collect()
 }
 
 /// The one of this hardware address; or the first with a link, and after a while
@@ -185,14 +181,15 @@ fn write_dns(servers: &[impl ToString]) -> io::Result<()> {
     std::fs::write(RESOLV_CONF, text)
 }
 
-/// DHCP on all interfaces until one has a lease, then on that one.
+/// DHCP on all interfaces until one has a lease with a router, then on those that
+/// have a lease: a machine may have a private network beside the one that visitors
+/// come by.
 struct Dhcp {
     netlink: Netlink,
     console: Console,
     phases: Phases,
     start: Instant,
     links: Vec<Link>,
-    bound: bool,
     said: Instant,
 }
 
@@ -212,7 +209,6 @@ impl Dhcp {
             phases,
             start,
             links: Vec::new(),
-            bound: false,
             said: start,
         }
     }
@@ -220,12 +216,24 @@ impl Dhcp {
     fn run(mut self) {
         loop {
             self.drop_gone();
-            if !self.bound {
+            if !self.settled() {
                 self.find_links();
             }
             self.advance();
             self.listen();
         }
+    }
+
+    /// Whether an interface's lease has a router.
+    fn settled(&self) -> bool {
+        self.leases().any(Lease::leads_out)
+    }
+
+    /// Of the interfaces that have one.
+    fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.links
+            .iter()
+            .filter_map(|link| link.configured.as_ref())
     }
 
     /// Forgets interfaces that are not there any more; one that comes back has
@@ -240,7 +248,6 @@ impl Dhcp {
             }
             stays
         });
-        self.bound &= !self.links.is_empty();
     }
 
     /// Brings interfaces up as they appear, and gives those with a carrier a
@@ -265,7 +272,7 @@ impl Dhcp {
         }
         if self.links.is_empty() {
             self.say_sometimes("waiting for a network interface with a link");
-        } else {
+        } else if self.leases().next().is_none() {
             self.say_sometimes("no DHCP server has answered yet");
         }
     }
@@ -292,7 +299,11 @@ impl Dhcp {
     /// Waits for a frame or for the next deadline, and takes frames in.
     fn listen(&mut self) {
         let now = self.start.elapsed();
-        let calm = if self.bound { LOOK } else { pause(self.start) };
+        let calm = if self.settled() {
+            LOOK
+        } else {
+            pause(self.start)
+        };
         let wait = self
             .links
             .iter()
@@ -336,20 +347,17 @@ impl Dhcp {
                 Output::Broadcast(question) => link.broadcast(&question.encode(), question.client),
                 Output::Unicast(server, question) => link.unicast(server, &question.encode()),
                 Output::Bound(lease) => {
-                    let configured = self.configure(at, lease);
-                    // The others stay up, but quiet.
-                    if configured && !self.bound && at < self.links.len() {
-                        self.links.swap(0, at);
-                        self.links.truncate(1);
-                        self.bound = true;
+                    let settled = self.settled();
+                    self.configure(at, lease);
+                    if !settled && self.settled() {
+                        // The others stay up, but quiet.
+                        self.links.retain(|link| link.configured.is_some());
                         return;
                     }
                     Ok(())
                 }
                 Output::Lost => {
                     self.unconfigure(at);
-                    // Another interface may do better.
-                    self.bound = false;
                     Ok(())
                 }
             };
@@ -364,15 +372,18 @@ impl Dhcp {
         }
     }
 
-    /// Whether the interface has the lease's address now.
-    fn configure(&mut self, at: usize, lease: Lease) -> bool {
+    fn configure(&mut self, at: usize, lease: Lease) {
+        let others_lead_out = (self.links.iter().enumerate())
+            .filter(|(other, _)| *other != at)
+            .filter_map(|(_, link)| link.configured.as_ref())
+            .any(Lease::leads_out);
         let Some(link) = self.links.get_mut(at) else {
-            return false;
+            return;
         };
         let (index, name) = (link.interface.index, link.interface.name.clone());
         link.socket = None;
         if link.configured.as_ref() == Some(&lease) {
-            return true;
+            return;
         }
         let say = |words: String| self.console.say(format!("network on {name}: {words}"));
         if !apply(&mut self.netlink, index, &lease, &say) {
@@ -380,11 +391,16 @@ impl Dhcp {
             // before half of the lease.
             std::thread::sleep(LOOK);
             link.client = Client::new(link.interface.mac, random());
-            return false;
+            return;
         }
         link.configured = Some(lease.clone());
-        announce(link.interface.clone(), vec![lease.address], &self.console);
-        if let Err(error) = write_dns(&lease.dns) {
+        announce(
+            link.interface.clone(),
+            vec![lease.address.into()],
+            &self.console,
+        );
+        // A private network's name servers do not know the world.
+        if !others_lead_out && let Err(error) = write_dns(&lease.dns) {
             self.console
                 .say(format!("cannot write {RESOLV_CONF}: {error}"));
         }
@@ -393,7 +409,6 @@ impl Dhcp {
             "network on {name}: {address}/{prefix} by DHCP from {server}"
         ));
         self.phases.mark("network");
-        true
     }
 
     fn unconfigure(&mut self, at: usize) {
@@ -417,7 +432,7 @@ impl Link {
     fn socket(&mut self) -> io::Result<&mut File> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
-            None => File::from(sys::packet_socket(self.interface.index)?),
+            None => File::from(sys::packet_socket(self.interface.index, Some(CLIENT_PORT))?),
         };
         Ok(self.socket.insert(socket))
     }
