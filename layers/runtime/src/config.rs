@@ -16,6 +16,13 @@ const PIDS: u64 = 4096;
 /// Open files of one process.
 const OPEN_FILES: u64 = 65_536;
 
+/// `MAX_ARG_STRLEN` of the kernel, `include/uapi/linux/binfmts.h`: bytes of one argument
+/// or variable, with the zero behind it.
+const LONGEST_WORD: usize = 128 << 10;
+/// A quarter of the usual limit of 8 MiB of stack, for all of them with a pointer each
+/// (`fs/exec.c`, `bprm_stack_limits`), less what the kernel and the program's path take.
+const ALL_WORDS: usize = (2 << 20) - (16 << 10);
+
 /// Kernel interfaces that tell or give away more than a service needs.
 const MASKED: [&str; 12] = [
     "/proc/acpi",
@@ -59,12 +66,14 @@ pub(crate) struct Config<'a> {
 impl Config<'_> {
     /// The bytes of `config.json`.
     pub(crate) fn render(&self) -> Result<Vec<u8>, RuntimeError> {
+        let env = self.env();
+        check_words(&self.args, &env)?;
         let config = json!({
             "ociVersion": "1.0.2",
             "annotations": {"org.opencontainers.image.stopSignal": self.stop_signal},
             "hostname": self.hostname,
             "root": {"path": "rootfs", "readonly": true},
-            "process": self.process(),
+            "process": self.process(&env),
             "mounts": mounts::json(&self.mounts, self.user.uid, self.user.gid),
             "linux": self.linux(),
         });
@@ -73,12 +82,14 @@ impl Config<'_> {
         Ok(bytes)
     }
 
-    fn process(&self) -> Value {
-        let env: Vec<String> = self
-            .env
+    fn env(&self) -> Vec<String> {
+        self.env
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+            .collect()
+    }
+
+    fn process(&self, env: &[String]) -> Value {
         // Root has its capabilities by being root. Any other user keeps them over
         // execve only as ambient ones, which must be inheritable too.
         let kept: &[&str] = if self.user.uid == 0 {
@@ -144,5 +155,29 @@ impl Config<'_> {
             resources["cpu"] = json!({"quota": quota, "period": CPU_PERIOD});
         }
         resources
+    }
+}
+
+/// Checks that the kernel's execve(2) takes them: the standby's first start would be
+/// the first to tell.
+fn check_words(args: &[String], env: &[String]) -> Result<(), RuntimeError> {
+    let mut all = 0_usize;
+    for word in args.iter().chain(env) {
+        let length = word.len() + 1;
+        if length > LONGEST_WORD {
+            return Err(RuntimeError::LongWord {
+                start: word.chars().take(40).collect(),
+                length: word.len(),
+                most: LONGEST_WORD - 1,
+            });
+        }
+        all = all.saturating_add(length + size_of::<usize>());
+    }
+    match all > ALL_WORDS {
+        true => Err(RuntimeError::ManyWords {
+            all,
+            most: ALL_WORDS,
+        }),
+        false => Ok(()),
     }
 }

@@ -37,6 +37,26 @@ pub enum RuntimeError {
         /// What it should be.
         expected: &'static str,
     },
+    /// One argument or variable that the kernel does not take.
+    #[error("the argument or variable '{start}…' has {length} bytes; the kernel takes {most}")]
+    LongWord {
+        /// Its first characters.
+        start: String,
+        /// Its bytes.
+        length: usize,
+        /// What it may have.
+        most: usize,
+    },
+    /// More arguments and variables than the kernel takes.
+    #[error(
+        "arguments and variables take {all} bytes with their pointers; the kernel takes {most}"
+    )]
+    ManyWords {
+        /// Bytes of all of them.
+        all: usize,
+        /// What they may have.
+        most: usize,
+    },
     /// Something that is mounted has no place in the image's tree.
     #[error("nothing can be mounted at '{path}' of the image: {reason}")]
     MountPoint {

@@ -155,6 +155,45 @@ fn images_that_cannot_run() {
 }
 
 #[test]
+fn what_no_kernel_executes() {
+    // By execve itself, under the usual limit of the stack.
+    let long = |bytes: usize| "x".repeat(bytes);
+    let executes = |args: &[String], name: &str, value: &str| {
+        let mut command = std::process::Command::new("/bin/sh");
+        let script = r#"ulimit -s 8192 && exec /bin/true "$@""#;
+        command.args(["-c", script, "sh"]).args(args);
+        command.env_clear().env(name, value);
+        command.status().is_ok_and(|status| status.success())
+    };
+    for (bytes, good) in [(131_066, true), (131_067, false)] {
+        let value = long(bytes);
+        assert_eq!(executes(&[], "LONG", &value), good);
+        let config = format!(r#"{{"Cmd":["/bin/web"],"Env":["LONG={value}"]}}"#);
+        let made = runtime(&image(&config), &tree(), &Stores::new(), &settings()).map(drop);
+        match made {
+            Ok(()) => assert!(good),
+            Err(error) => assert!(error.to_string().contains("'LONG=xxxx") && !good, "{error}"),
+        }
+    }
+    let many = |count| (0..count).map(|_| long(131_000)).collect::<Vec<_>>();
+    for (count, good) in [(15, true), (17, false)] {
+        assert_eq!(executes(&many(count), "A", ""), good);
+        let args = Settings {
+            args: Some(many(count)),
+            ..settings()
+        };
+        let made = runtime(&image(WEB), &tree(), &Stores::new(), &args).map(drop);
+        match made {
+            Ok(()) => assert!(good),
+            Err(error) => assert!(
+                error.to_string().contains("with their pointers") && !good,
+                "{error}"
+            ),
+        }
+    }
+}
+
+#[test]
 fn arguments_and_warnings() {
     let container = runtime(
         &image(r#"{"Entrypoint":["/bin/web"],"Cmd":["a"],"ExposedPorts":{"9090/tcp":{},"80":{}}}"#),
