@@ -21,9 +21,10 @@ if [ "$firmware" = uefi ]; then
         -drive "if=pflash,format=raw,file=$vars")
 fi
 : >"$console"
-"${qemu[@]}" &
+# What it says itself matters only if it fails: its end is one of our making.
+"${qemu[@]}" 2>"$console.qemu" &
 pid=$!
-trap 'kill $pid 2>/dev/null || true; wait $pid 2>/dev/null || true; rm -f "${vars:-}"' EXIT
+trap 'kill $pid 2>/dev/null || true; wait $pid 2>/dev/null || true; rm -f "${vars:-}" "$console.qemu"' EXIT
 began=$(date +%s%N)
 ask=(curl --silent --insecure --noproxy '*' --max-time 5 --resolve "$host:$port:127.0.0.1")
 while :; do
@@ -31,7 +32,7 @@ while :; do
     [ "$answer" = "302 $location" ] && break
     if ! kill -0 $pid 2>/dev/null || [ $((($(date +%s%N) - began) / 1000000000)) -gt 120 ]; then
         echo "no redirect (last answer: $answer); the console said:" >&2
-        tail -n 40 "$console" >&2
+        tail -n 40 "$console" "$console.qemu" >&2
         exit 1
     fi
     sleep 0.05
