@@ -4,7 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -195,20 +195,35 @@ impl Machine {
         })
     }
 
-    /// A command to QEMU's monitor.
-    pub fn command(&self, words: &str) {
-        let mut stream = UnixStream::connect(&self.monitor).unwrap();
-        stream.write_all(format!("{words}\n").as_bytes()).unwrap();
-        // The monitor drops what it has not read when the peer leaves.
-        std::thread::sleep(Duration::from_millis(200));
+    /// A command to QEMU's monitor, if that is still there; returns once it was read.
+    pub fn command(&self, words: &str) -> io::Result<()> {
+        let mut stream = UnixStream::connect(&self.monitor)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("{words}\n").as_bytes())?;
+        // It prompts, and once it has done as it was told it prompts again.
+        let (mut said, mut buffer) = (String::new(), [0; 4096]);
+        while said.matches("(qemu) ").count() < 2 {
+            match stream.read(&mut buffer)? {
+                0 => break,
+                count => said.push_str(&String::from_utf8_lossy(&buffer[..count])),
+            }
+        }
+        Ok(())
     }
 
-    /// Waits until the machine is off, and says whether that went well.
-    pub fn wait_for_power_off(&mut self) -> bool {
+    /// Repeats a command until the machine is off: a guest that has just started may
+    /// miss a key. Whether it ended well.
+    pub fn ends_by(&mut self, command: &str) -> bool {
         let start = Instant::now();
+        let mut pressed: Option<Instant> = None;
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return status.success();
+            }
+            if pressed.is_none_or(|pressed| pressed.elapsed() > Duration::from_secs(5)) {
+                pressed = Some(Instant::now());
+                // Fails if it ends just now.
+                let _ = self.command(command);
             }
             let late = start.elapsed() > PATIENCE;
             assert!(!late, "the power stays on:\n{}", self.console());
@@ -218,8 +233,7 @@ impl Machine {
 
     /// Presses the power button and waits until the machine is off.
     pub fn power_off(&mut self) {
-        self.command("system_powerdown");
-        assert!(self.wait_for_power_off(), "it ended badly");
+        assert!(self.ends_by("system_powerdown"), "it ended badly");
     }
 }
 

@@ -131,8 +131,7 @@ fn static_addresses_a_shared_network_and_scsi() {
     let net = machine.fetch_soon("/cgi-bin/net");
     assert!(net.contains("0202000A"), "a route by the gateway: {net}");
     // QEMU ends instead of starting it again.
-    machine.command("sendkey ctrl-alt-delete");
-    assert!(machine.wait_for_power_off());
+    assert!(machine.ends_by("sendkey ctrl-alt-delete"));
     assert!(machine.console().contains("standby: restart"));
 }
 
