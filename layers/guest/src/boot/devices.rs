@@ -38,7 +38,7 @@ impl Listener {
 
     /// Listens for ever: loads modules for what appears, and tells the
     /// supervisor of the power key and of damage.
-    pub fn run(self, loader: &Arc<Loader<Folder>>, events: &Sender<Event>) {
+    pub fn run(&self, loader: &Arc<Loader<Folder>>, events: &Sender<Event>) {
         let mut inputs = BTreeMap::new();
         open_inputs(Path::new("/dev/input"), &mut inputs);
         loop {

@@ -1,9 +1,10 @@
 //! Finding the root: the partitions that the root hash names, on any disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use standby_contract::gpt::{self, Guid};
@@ -12,6 +13,8 @@ use crate::console::Console;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long disks may take to answer a look; the next one hears those that were slower.
+const PROMPT: Duration = Duration::from_secs(2);
 /// The first 34 blocks: boot record, header and 128 entries.
 const TABLE: usize = 34 * 512;
 
@@ -67,72 +70,134 @@ impl Default for Places {
     }
 }
 
-/// Polls until a disk has the root of this hash, or until so long after `start`;
-/// looks once in any case.
-pub fn wait_for_root(
-    places: &Places,
-    root_hash: &[u8; 32],
-    console: &Console,
-    start: Instant,
-    most: Duration,
-) -> Result<Vec<Root>, NotFound> {
-    let (root, hashes) = gpt::root_guids(root_hash);
-    let mut said = Instant::now();
-    loop {
-        let (roots, seen) = look(places, root, hashes);
-        if !roots.is_empty() {
-            return Ok(roots);
-        }
-        let seen = describe(&seen);
-        let waited = start.elapsed();
-        if waited >= most {
-            return Err(NotFound {
-                waited,
-                root,
-                hashes,
-                seen,
-            });
-        }
-        if said.elapsed() >= Duration::from_secs(5) {
-            said = Instant::now();
-            console.say(format!(
-                "waiting for the root partition {root}; disks seen: {seen}"
-            ));
-        }
-        // A machine without the disk should not be kept hot for a minute.
-        let slow = start.elapsed() > Duration::from_secs(3);
-        std::thread::sleep(if slow { PAUSE * 25 } else { PAUSE });
-    }
+/// Looks for roots. Each disk is read on a thread of its own: one that is dying may
+/// not answer for minutes, and must not keep the others from being used.
+pub struct Finder {
+    places: Places,
+    /// Disks that have been asked for their table and have not answered.
+    asked: BTreeSet<String>,
+    tell: Sender<Answer>,
+    answers: Receiver<Answer>,
 }
 
-/// All roots there are now, and what was seen on each disk.
-fn look(places: &Places, root: Guid, hashes: Guid) -> (Vec<Root>, BTreeMap<String, String>) {
-    let mut roots = Vec::new();
-    let mut seen = BTreeMap::new();
-    for disk in disks(&places.block) {
-        let words = match read_table(&places.devices.join(&disk)) {
+/// A disk's name and the beginning of it.
+type Answer = (String, io::Result<Vec<u8>>);
+
+/// The roots there are now, and what was seen on each disk.
+type Seen = (Vec<Root>, BTreeMap<String, String>);
+
+impl Finder {
+    /// Will look there.
+    pub fn new(places: Places) -> Self {
+        let (tell, answers) = channel();
+        Finder {
+            places,
+            asked: BTreeSet::new(),
+            tell,
+            answers,
+        }
+    }
+
+    /// Polls until a disk has the root of this hash, or until so long after `start`;
+    /// looks once in any case.
+    pub fn wait(
+        &mut self,
+        root_hash: &[u8; 32],
+        console: &Console,
+        start: Instant,
+        most: Duration,
+    ) -> Result<Vec<Root>, NotFound> {
+        let (root, hashes) = gpt::root_guids(root_hash);
+        let mut said = Instant::now();
+        loop {
+            let (roots, seen) = self.look(root, hashes);
+            if !roots.is_empty() {
+                return Ok(roots);
+            }
+            let seen = describe(&seen);
+            let waited = start.elapsed();
+            if waited >= most {
+                return Err(NotFound {
+                    waited,
+                    root,
+                    hashes,
+                    seen,
+                });
+            }
+            if said.elapsed() >= Duration::from_secs(5) {
+                said = Instant::now();
+                console.say(format!(
+                    "waiting for the root partition {root}; disks seen: {seen}"
+                ));
+            }
+            // A machine without the disk should not be kept hot for a minute.
+            let slow = start.elapsed() > Duration::from_secs(3);
+            std::thread::sleep(if slow { PAUSE * 25 } else { PAUSE });
+        }
+    }
+
+    fn look(&mut self, root: Guid, hashes: Guid) -> Seen {
+        for disk in disks(&self.places.block) {
+            if self.asked.insert(disk.clone()) {
+                self.ask(disk);
+            }
+        }
+        let mut seen = Seen::default();
+        let start = Instant::now();
+        while !self.asked.is_empty() {
+            let left = PROMPT.saturating_sub(start.elapsed());
+            let Ok((disk, table)) = self.answers.recv_timeout(left) else {
+                break;
+            };
+            self.asked.remove(&disk);
+            self.read(disk, table, (root, hashes), &mut seen);
+        }
+        for disk in &self.asked {
+            seen.1.insert(disk.clone(), "does not answer".into());
+        }
+        seen
+    }
+
+    fn ask(&self, disk: String) {
+        let (tell, device) = (self.tell.clone(), self.places.devices.join(&disk));
+        let name = disk.clone();
+        let work = move || {
+            let _ = tell.send((name, read_table(&device)));
+        };
+        let thread = std::thread::Builder::new().name("disk".into());
+        if let Err(error) = thread.spawn(work) {
+            let _ = self.tell.send((disk, Err(error)));
+        }
+    }
+
+    fn read(
+        &self,
+        disk: String,
+        table: io::Result<Vec<u8>>,
+        (root, hashes): (Guid, Guid),
+        (roots, seen): &mut Seen,
+    ) {
+        let words = match table.map(|table| gpt::read(&table)) {
             Err(error) => error.to_string(),
-            Ok(table) => match gpt::read(&table) {
-                Err(error) => error.to_string(),
-                Ok((_, entries)) => {
-                    let find = |unique: Guid| {
-                        let entry = entries.iter().find(|entry| entry.unique == unique)?;
-                        partition(&places.block, &disk, entry)
-                    };
-                    if let (Some(data), Some(hashes)) = (find(root), find(hashes)) {
-                        roots.push(Root {
-                            disk: disk.clone(),
-                            data,
-                            hashes,
-                        });
-                    }
-                    format!("{} other partitions", entries.len())
+            Ok(Err(error)) => error.to_string(),
+            Ok(Ok((_, entries))) => {
+                let find = |unique: Guid| {
+                    let entry = entries.iter().find(|entry| entry.unique == unique)?;
+                    partition(&self.places.block, &disk, entry)
+                };
+                if let (Some(data), Some(hashes)) = (find(root), find(hashes)) {
+                    roots.push(Root {
+                        disk: disk.clone(),
+                        data,
+                        hashes,
+                    });
+                    roots.sort_by(|a, b| a.disk.cmp(&b.disk));
                 }
-            },
+                format!("{} other partitions", entries.len())
+            }
         };
         seen.insert(disk, words);
     }
-    (roots, seen)
 }
 
 fn describe(seen: &BTreeMap<String, String>) -> String {
@@ -272,13 +337,15 @@ mod tests {
             &[("vda2", 2048, 2048), ("vda3", 4096, 8), ("vda4", 5000, 8)],
         );
         let console = Console::default();
-        let look = || wait_for_root(&places, &HASH, &console, Instant::now(), Duration::ZERO);
+        let devices = places.devices.clone();
+        let mut finder = Finder::new(places);
+        let mut look = || finder.wait(&HASH, &console, Instant::now(), Duration::ZERO);
         let error = look().unwrap_err().to_string();
         assert!(
             error.contains("were not found within 0 s; disks seen: vda ("),
             "{error}"
         );
-        std::fs::write(places.devices.join("vda"), table()).unwrap();
+        std::fs::write(devices.join("vda"), table()).unwrap();
         let roots = look().unwrap();
         assert_eq!(roots.len(), 1);
         assert_eq!(roots[0].disk, "vda");
@@ -292,14 +359,40 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (root, hashes) = gpt::root_guids(&HASH);
         let places = machine(folder.path(), &[("vda2", 2048, 2047)]);
-        std::fs::write(places.devices.join("vda"), table()).unwrap();
-        let (roots, seen) = look(&places, root, hashes);
+        let device = places.devices.join("vda");
+        let mut finder = Finder::new(places);
+        std::fs::write(&device, table()).unwrap();
+        let (roots, seen) = finder.look(root, hashes);
         assert_eq!(roots, []);
         assert_eq!(describe(&seen), "vda (2 other partitions)");
 
-        std::fs::write(places.devices.join("vda"), vec![0; TABLE]).unwrap();
-        let (_, seen) = look(&places, root, hashes);
+        std::fs::write(&device, vec![0; TABLE]).unwrap();
+        let (_, seen) = finder.look(root, hashes);
         assert_eq!(describe(&seen), "vda (no GUID partition table)");
         assert_eq!(describe(&BTreeMap::new()), "none");
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_delays_nobody_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = machine(folder.path(), &[("vda2", 2048, 2048), ("vda3", 4096, 8)]);
+        std::fs::write(places.devices.join("vda"), table()).unwrap();
+        // A pipe without a writer: whoever opens it waits.
+        let dying = places.devices.join("sda");
+        std::fs::create_dir(places.block.join("sda")).unwrap();
+        std::fs::write(places.block.join("sda/size"), "8192\n").unwrap();
+        nix::unistd::mkfifo(&dying, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut finder = Finder::new(places);
+        let (root, hashes) = gpt::root_guids(&HASH);
+        for _ in 0..2 {
+            let (roots, seen) = finder.look(root, hashes);
+            assert_eq!(roots.len(), 1);
+            let words = "sda (does not answer), vda (2 other partitions)";
+            assert_eq!(describe(&seen), words);
+        }
+        // It answers after all, to the first question.
+        std::fs::write(&dying, vec![0; TABLE]).unwrap();
+        let (_, seen) = finder.look(root, hashes);
+        assert!(describe(&seen).starts_with("sda (no GUID"), "{seen:?}");
     }
 }

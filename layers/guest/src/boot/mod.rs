@@ -33,7 +33,7 @@ use crate::net::{self, isolate::IsolateError};
 use crate::phases::Phases;
 use crate::state_server::{self, Source};
 use crate::supervise::{self, End, Event, Supervisor, Then};
-use disk::{Places, Root};
+use disk::{Finder, Places, Root};
 use integrity::{CheckError, Damage, Whole};
 use modules::{Folder, Kinds, Loader, ModulesError};
 use mounts::MountError;
@@ -124,7 +124,7 @@ pub fn run() -> ! {
         loader: OnceLock::new(),
     };
     let signals = guest.events.clone();
-    let _ = guest.thread("signals", move |_| {
+    let _ = guest.keep("signals", move |_| {
         let _ = supervise::forward_signals(&signals);
     });
     let life = AssertUnwindSafe(|| {
@@ -146,7 +146,7 @@ pub fn run() -> ! {
 fn stand_still<T>(
     console: &Console,
     inbox: &Receiver<Event>,
-    again: impl Fn() -> Result<T, String>,
+    mut again: impl FnMut() -> Result<T, String>,
 ) -> T {
     let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let policy = Policy::parse(&text).unwrap_or_default();
@@ -208,6 +208,16 @@ impl Guest {
             .spawn(move || work(&console))
             .map(|_| ())
             .map_err(BootError::Thread)
+    }
+
+    /// For work that goes on for ever: after an error of the guest itself, which the
+    /// panic hook has told, it is begun again.
+    fn keep(&self, name: &str, work: impl Fn(&Console) + Send + 'static) -> Result<(), BootError> {
+        self.thread(name, move |console| {
+            while catch_unwind(AssertUnwindSafe(|| work(console))).is_err() {
+                std::thread::sleep(LOOK);
+            }
+        })
     }
 
     /// Does what may take long, on a thread of its own: whoever presses the power
@@ -311,7 +321,7 @@ impl Guest {
         match devices::Listener::new() {
             Ok(listener) => {
                 let (loader, events) = (Arc::clone(&loader), self.events.clone());
-                self.thread("devices", move |_| listener.run(&loader, &events))?;
+                self.keep("devices", move |_| listener.run(&loader, &events))?;
             }
             Err(error) => self.console.say(format!(
                 "devices that come later will not be noticed: {error}"
@@ -347,8 +357,8 @@ impl Guest {
     /// The roots there are, once there are any. A disk that comes late is better
     /// than none: nothing but the button ends this.
     fn find_roots(&self, hash: &[u8; 32], inbox: &Receiver<Event>) -> Result<Vec<Root>, BootError> {
-        let (places, start) = (Places::default(), Instant::now());
-        let look = |most| disk::wait_for_root(&places, hash, &self.console, start, most);
+        let (mut finder, start) = (Finder::new(Places::default()), Instant::now());
+        let mut look = |most| finder.wait(hash, &self.console, start, most);
         let soon_or_late = || {
             look(SOON).or_else(|_| {
                 self.load_rest();
@@ -476,11 +486,11 @@ impl Guest {
         let mut supervisor = Supervisor::new(front, runtime, console, phases.clone());
         let network = table.network.clone();
         let network_phases = phases.clone();
-        self.thread("network", move |console| {
+        self.keep("network", move |console| {
             net::run(&network, console, &network_phases)
         })?;
         let (checked, events) = (table.runtime.clone(), self.events.clone());
-        self.thread("health", move |_| {
+        self.keep("health", move |_| {
             supervise::health::watch(&checked, &events)
         })?;
         let socket = Path::new(paths::STATE_SOCKET);
@@ -494,7 +504,7 @@ impl Guest {
             report: supervisor.report(),
             phases,
         });
-        self.thread("state", move |_| state_server::serve(&listener, &source))?;
+        self.keep("state", move |_| state_server::serve(&listener, &source))?;
         let late = Arc::clone(loader);
         self.thread("modules", move |_| {
             late.load_present(Path::new("/sys"), Kinds::All)
