@@ -24,8 +24,9 @@ pub struct State {
     pub signer: Option<Signer>,
     /// When the bundle was made, RFC 3339.
     pub created: String,
-    /// Seconds between the snapshot and the guest's clock; 0 if the clock is behind.
-    pub snapshot_age_seconds: u64,
+    /// Seconds between the snapshot and the guest's clock; none if that is known to be
+    /// wrong.
+    pub snapshot_age_seconds: Option<u64>,
     /// Seconds since the kernel started.
     pub uptime_seconds: u64,
     /// One of the words of [`Status`].

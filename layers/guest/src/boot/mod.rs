@@ -466,7 +466,9 @@ impl Guest {
         served: impl FnOnce(),
     ) -> Result<End, BootError> {
         self.prepare(&table)?;
-        if let Some(words) = clock::not_before(table.snapshot_taken) {
+        let clock = clock::not_before(table.snapshot_taken);
+        let clock_is_wrong = clock.is_some();
+        if let Some(words) = clock {
             self.console.say(words);
         }
         let program = Path::new("/proc/self/exe");
@@ -501,6 +503,7 @@ impl Guest {
         let source = Arc::new(Source {
             table,
             bundle,
+            clock_is_wrong,
             report: supervisor.report(),
             phases,
         });
