@@ -32,11 +32,15 @@ fn an_artefact_that_looks_like_an_image() {
 #[test]
 fn a_configuration_larger_than_its_readers_take() {
     let place = Place::with("tiny");
-    rewrite(&place, |_, config| {
-        let value = "x".repeat(5 << 20);
-        config["config"]["Env"] = json!([format!("LARGE={value}")]);
-    });
+    let with = |value: &str| {
+        let all: Vec<String> = (0..12).map(|n| format!("LARGE{n}={value}")).collect();
+        rewrite(&place, |_, config| config["config"]["Env"] = json!(all));
+    };
+    // Six bytes each in JSON.
+    with(&"\u{1}".repeat(100_000));
     refused(&place, &["runtime/config.json", "at most 4194304"]);
+    with(&"x".repeat(131_072));
+    refused(&place, &["variable 'LARGE0=xxx", "takes 131071"]);
 }
 
 /// A package's name and version are in the bill of materials several times, escaped.
