@@ -136,6 +136,31 @@ impl Finder {
         }
     }
 
+    /// Whether a disk has not answered yet.
+    pub fn is_waiting(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Roots on disks that had not answered when others were returned, and none if
+    /// there are no such disks or they do not answer until so long after `start`.
+    pub fn wait_for_slow(
+        &mut self,
+        root_hash: &[u8; 32],
+        tried: &BTreeMap<String, String>,
+        start: Instant,
+        most: Duration,
+    ) -> Vec<Root> {
+        let (root, hashes) = gpt::root_guids(root_hash);
+        while !self.asked.is_empty() && start.elapsed() < most {
+            let (mut roots, _) = self.look(root, hashes);
+            roots.retain(|root| !tried.contains_key(&root.disk));
+            if !roots.is_empty() {
+                return roots;
+            }
+        }
+        Vec::new()
+    }
+
     fn look(&mut self, root: Guid, hashes: Guid) -> Seen {
         for disk in disks(&self.places.block) {
             if self.asked.insert(disk.clone()) {
@@ -394,5 +419,23 @@ mod tests {
         std::fs::write(&dying, vec![0; TABLE]).unwrap();
         let (_, seen) = finder.look(root, hashes);
         assert!(describe(&seen).starts_with("sda (no GUID"), "{seen:?}");
+    }
+
+    #[test]
+    fn a_slow_disk_is_waited_for_where_the_prompt_ones_are_no_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = machine(folder.path(), &[("vda2", 2048, 2048), ("vda3", 4096, 8)]);
+        let slow = places.devices.join("vda");
+        nix::unistd::mkfifo(&slow, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut finder = Finder::new(places);
+        let (start, nothing) = (Instant::now(), BTreeMap::new());
+        let wait = Duration::from_secs(60);
+        let found = finder.wait_for_slow(&HASH, &nothing, start, wait);
+        assert_eq!(found, [], "nobody was asked");
+        let (root, hashes) = gpt::root_guids(&HASH);
+        assert_eq!(finder.look(root, hashes).0, []);
+        std::thread::spawn(move || std::fs::write(slow, table()).unwrap());
+        let found = finder.wait_for_slow(&HASH, &nothing, start, wait);
+        assert_eq!(found.len(), 1);
     }
 }

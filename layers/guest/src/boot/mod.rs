@@ -11,6 +11,7 @@ pub mod modules;
 pub mod mounts;
 pub mod verity;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -60,6 +61,8 @@ const LINGER: Duration = Duration::from_secs(60);
 const CHECK_AT_LATEST: Duration = Duration::from_secs(60);
 /// Between the first sign of life and the check: the first visitors come then.
 const BREATH: Duration = Duration::from_secs(3);
+/// Between asking the kernel for the end and doing without its devices.
+const GRACE: Duration = Duration::from_secs(15);
 /// QUIC wants buffers of this size, in bytes, and cannot raise them itself.
 const SOCKET_BUFFER: &str = "7500000";
 
@@ -180,7 +183,9 @@ fn stand_still<T>(
     }
 }
 
-/// Nothing is mounted that could be written to but memory.
+/// Nothing is mounted that could be written to but memory, so there is nothing to wait
+/// for. The kernel waits nevertheless, for devices that are being probed: for ever,
+/// beside a disk that does not answer.
 fn end(console: &Console, then: Then) -> ! {
     let (words, mode) = match then {
         Then::PowerOff => ("power off", RebootMode::RB_POWER_OFF),
@@ -188,11 +193,23 @@ fn end(console: &Console, then: Then) -> ! {
     };
     console.say(words);
     console.flush(Duration::from_secs(2));
-    nix::unistd::sync();
-    loop {
+    let said = console.clone();
+    let ask = move || {
         let Err(error) = reboot(mode);
-        console.say(format!("{words} is refused by the kernel: {error}"));
-        std::thread::sleep(REPEAT);
+        said.say(format!("{words} is refused by the kernel: {error}"));
+    };
+    // Without its thread it is left to the hand.
+    let _ = std::thread::Builder::new().name("end".into()).spawn(ask);
+    loop {
+        std::thread::sleep(GRACE);
+        console.say(format!(
+            "the kernel does not {words}: it waits for a device that does not answer; \
+             all else has ended, and the switch may be used"
+        ));
+        if then == Then::Restart {
+            // Asks no device (kernel, `Documentation/admin-guide/sysrq.rst`).
+            let _ = std::fs::write("/proc/sysrq-trigger", "b");
+        }
     }
 }
 
@@ -270,7 +287,7 @@ impl Guest {
         let text = read("/proc/cmdline")?;
         let options = Options::parse(&text)?;
         let policy = Policy::parse(&text)?;
-        let loader = self.load_modules()?;
+        let loader = self.attend(inbox, || None, || self.load_modules())??;
         let (root, device) = self.mount_root(&options, inbox)?;
         mounts::switch_root()?;
         self.phases.mark("root-mounted");
@@ -287,6 +304,8 @@ impl Guest {
         };
         if policy.check == Check::Full {
             self.console.say("reading the whole root partition");
+            // The power button's among them.
+            self.load_rest();
             let progress = || Some(whole.progress());
             if let Some(damage) = self.attend(inbox, progress, || whole.check_now())?? {
                 return Err(BootError::Damaged(damage));
@@ -356,8 +375,13 @@ impl Guest {
 
     /// The roots there are, once there are any. A disk that comes late is better
     /// than none: nothing but the button ends this.
-    fn find_roots(&self, hash: &[u8; 32], inbox: &Receiver<Event>) -> Result<Vec<Root>, BootError> {
-        let (mut finder, start) = (Finder::new(Places::default()), Instant::now());
+    fn find_roots(
+        &self,
+        finder: &mut Finder,
+        hash: &[u8; 32],
+        start: Instant,
+        inbox: &Receiver<Event>,
+    ) -> Result<Vec<Root>, BootError> {
         let mut look = |most| finder.wait(hash, &self.console, start, most);
         let soon_or_late = || {
             look(SOON).or_else(|_| {
@@ -374,52 +398,73 @@ impl Guest {
         }))
     }
 
-    /// Finds the root and mounts it.
+    /// Finds the root and mounts it. A damaged one gives way to the same root on
+    /// another disk.
     fn mount_root(
         &self,
         options: &Options,
         inbox: &Receiver<Event>,
     ) -> Result<(Root, Device), BootError> {
         let hash = &options.root_hash;
-        let roots = self.find_roots(hash, inbox)?;
+        let (mut finder, start) = (Finder::new(Places::default()), Instant::now());
+        let mut roots = self.find_roots(&mut finder, hash, start, inbox)?;
         self.phases.mark("root-found");
-        self.attend(inbox, || None, || self.mount_first(roots, hash))?
+        let mut failures = BTreeMap::new();
+        let nothing = || None;
+        while !roots.is_empty() {
+            let mount = || self.mount_first(roots, hash, &mut failures);
+            if let Some(mounted) = self.attend(inbox, nothing, mount)? {
+                return Ok(mounted);
+            }
+            if finder.is_waiting() {
+                let words = join(&failures);
+                self.console
+                    .say(format!("{words}; waiting for slower disks"));
+            }
+            let slow = || finder.wait_for_slow(hash, &failures, start, PATIENCE);
+            roots = self.attend(inbox, nothing, slow)?;
+        }
+        Err(BootError::Unusable(join(&failures)))
     }
 
-    /// The first root that can be opened and mounted. A damaged one gives way
-    /// to the same root on another disk.
-    fn mount_first(&self, roots: Vec<Root>, hash: &[u8; 32]) -> Result<(Root, Device), BootError> {
-        let mut failures = Vec::new();
+    /// The first root that can be opened and mounted; why the others cannot is noted
+    /// by their disks.
+    fn mount_first(
+        &self,
+        roots: Vec<Root>,
+        hash: &[u8; 32],
+        failures: &mut BTreeMap<String, String>,
+    ) -> Option<(Root, Device)> {
         for root in roots {
             let fail = |error: &dyn std::error::Error| format!("{}: {}", root.disk, chain(error));
             let opened: Result<Device, VerityError> = Device::open(&root, hash);
             let device = match opened {
                 Ok(device) => device,
                 Err(error) => {
-                    failures.push(fail(&error));
+                    failures.insert(root.disk.clone(), fail(&error));
                     continue;
                 }
             };
             self.phases.mark("verity");
             match mounts::mount_root(&device.path) {
-                Ok(()) => return Ok((root, device)),
+                Ok(()) => return Some((root, device)),
                 Err(error) => {
                     let mut words = fail(&error);
                     if device.corrupted().is_ok_and(|corrupted| corrupted) {
                         words.push_str("; the root partition is damaged");
                     }
-                    failures.push(words);
+                    failures.insert(root.disk.clone(), words);
                     device.remove();
                 }
             }
         }
-        Err(BootError::Unusable(failures.join("; ")))
+        None
     }
 
     /// Tells the supervisor as soon as anybody has read a damaged block.
     fn watch_status(&self, device: Arc<Device>) -> Result<(), BootError> {
         let events = self.events.clone();
-        self.thread("verity", move |console| {
+        self.keep("verity", move |console| {
             match integrity::wait_for_damage(&device) {
                 Ok(()) => {
                     let _ = events.send(Event::Damaged(Damage::Somewhere.to_string()));
@@ -481,7 +526,7 @@ impl Guest {
         self.thread("warm", move |_| warmed.warm())?;
         let runtime = container("runtime", paths::RUNTIME_BUNDLE)?;
         if table.runtime.isolated {
-            loader.load("veth");
+            self.attend(inbox, || None, || loader.load("veth"))?;
             net::isolate::isolate_runtime(Path::new(paths::RUNTIME_NETNS))?;
         }
         let (console, phases) = (self.console.clone(), self.phases.clone());
@@ -539,6 +584,11 @@ impl Guest {
         }
         Ok(())
     }
+}
+
+fn join(failures: &BTreeMap<String, String>) -> String {
+    let words: Vec<&str> = failures.values().map(String::as_str).collect();
+    words.join("; ")
 }
 
 fn read(path: &str) -> Result<String, BootError> {

@@ -1,7 +1,7 @@
 //! Kernel modules: which to load for the devices that are there, in which order.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,11 @@ pub trait Insert: Send + Sync {
     fn insert(&self, name: &str) -> io::Result<()>;
 }
 
+/// Devices are probed beside the load: without this, whoever loads any module waits for
+/// all probes there are (kernel, `kernel/module/main.c`, `do_init_module`), and so for
+/// the partitions of a disk that is dying.
+const ASYNCHRONOUS: &CStr = c"async_probe";
+
 /// Plain `NAME.ko` files of a folder that stays open, so that modules for late
 /// devices still load after the initrd is out of reach.
 pub struct Folder(File);
@@ -64,8 +69,7 @@ impl Insert for Folder {
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = openat(&self.0, format!("{name}.ko"), flags, Mode::empty())?;
-        let parameters = CString::default();
-        finit_module(&file, &parameters, ModuleInitFlags::empty()).map_err(io::Error::from)
+        finit_module(&file, ASYNCHRONOUS, ModuleInitFlags::empty()).map_err(io::Error::from)
     }
 }
 

@@ -372,11 +372,12 @@ impl Machine {
     }
 
     fn stop(&mut self, now: Duration, then: Then, why: &str, actions: &mut Vec<Action>) {
-        if self.ending.is_some() {
-            return;
+        match self.ending {
+            // Whoever wants the power off gets it, whatever was wanted before.
+            Some(End::Stop(before)) if then == Then::Restart || then == before => return,
+            _ => self.ending = Some(End::Stop(then)),
         }
-        self.ending = Some(End::Stop(then));
-        self.end_by = Some(now + END_WAIT);
+        self.end_by.get_or_insert(now + END_WAIT);
         actions.push(Action::Say(format!("stopping: {why}")));
         for child in &mut self.children {
             match child.state {

@@ -93,6 +93,27 @@ fn stopping_asks_waits_and_kills() {
 }
 
 #[test]
+fn the_power_goes_off_if_anybody_wants_it() {
+    let stop = |then| Event::Stop(then, "x".into());
+    for (first, second) in [
+        (stop(Then::Restart), Then::PowerOff),
+        (stop(Then::PowerOff), Then::Restart),
+        (Event::Damaged("x".into()), Then::PowerOff),
+    ] {
+        let mut machine = running();
+        machine.handle(at(1000), first);
+        let deadline = machine.deadline();
+        let actions = machine.handle(at(1100), stop(second));
+        assert_eq!(without_words(actions), []);
+        assert_eq!(machine.deadline(), deadline);
+        for who in Who::ALL {
+            machine.handle(at(1200), Event::Ended(who, Exit::Code(0)));
+        }
+        assert_eq!(machine.finished(), Some(End::Stop(Then::PowerOff)));
+    }
+}
+
+#[test]
 fn what_starts_during_a_stop_is_stopped() {
     let mut machine = Machine::default();
     machine.begin();
