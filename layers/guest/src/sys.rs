@@ -163,7 +163,10 @@ mod tests {
     use std::io::Read;
     use std::net::UdpSocket;
 
+    use std::os::fd::AsFd;
+
     use nix::net::if_::if_nametoindex;
+    use nix::poll::{PollFd, PollFlags, poll};
 
     use super::*;
 
@@ -184,6 +187,9 @@ mod tests {
                 .read(&mut frame)
                 .map(|count| frame[..count].to_vec())
         };
+        // The kernel may deliver it a little later.
+        let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        poll(&mut waiting, 10_000_u16).unwrap();
         let first = heard().unwrap();
         assert_eq!(first[12..14], [8, 0]);
         assert!(first.ends_with(b"yes"), "{first:?}");

@@ -1,6 +1,6 @@
 //! The machine's network interfaces, as `/sys/class/net` shows them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A real Ethernet interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,9 +13,10 @@ pub struct Interface {
     pub mac: [u8; 6],
 }
 
-/// Those with a device behind them, by their index: no loopback, no veth.
+/// Those with a device behind them: no loopback, no veth. In the order of the places
+/// of their devices, which is the same at every boot; that of their names is not.
 pub fn list(class: &Path) -> Vec<Interface> {
-    let mut found: Vec<Interface> = std::fs::read_dir(class)
+    let mut found: Vec<(PathBuf, Interface)> = std::fs::read_dir(class)
         .into_iter()
         .flatten()
         .filter_map(|entry| {
@@ -26,15 +27,17 @@ pub fn list(class: &Path) -> Vec<Interface> {
             if !folder.join("device").exists() || read("type")?.trim_end() != "1" {
                 return None;
             }
-            Some(Interface {
+            let place = std::fs::canonicalize(folder.join("device")).ok()?;
+            let interface = Interface {
                 index: read("ifindex")?.trim_end().parse().ok()?,
                 mac: parse_mac(read("address")?.trim_end())?,
                 name,
-            })
+            };
+            Some((place, interface))
         })
         .collect();
-    found.sort_by_key(|interface| interface.index);
-    found
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.into_iter().map(|(_, interface)| interface).collect()
 }
 
 /// Whether there is a link; an interface that is down has none.
@@ -77,22 +80,25 @@ mod tests {
     fn real_interfaces_in_order() {
         let class = tempfile::tempdir().unwrap();
         for (name, index, kind, device) in [
-            ("lo", "1", "772", false),
-            ("eth1", "3", "1", true),
-            ("eth0", "2", "1", true),
-            ("runtime0", "4", "1", false),
+            ("lo", "1", "772", None),
+            ("eth1", "3", "1", Some("0000:00:03.0")),
+            ("eth0", "2", "1", Some("0000:00:04.0")),
+            ("runtime0", "4", "1", None),
         ] {
             let folder = class.path().join(name);
             std::fs::create_dir(&folder).unwrap();
             std::fs::write(folder.join("ifindex"), format!("{index}\n")).unwrap();
             std::fs::write(folder.join("type"), format!("{kind}\n")).unwrap();
             std::fs::write(folder.join("address"), "02:00:00:00:00:01\n").unwrap();
-            if device {
-                std::fs::create_dir(folder.join("device")).unwrap();
+            // The second slot's card came up first.
+            if let Some(slot) = device {
+                let place = class.path().join(slot);
+                std::fs::create_dir(&place).unwrap();
+                std::os::unix::fs::symlink(&place, folder.join("device")).unwrap();
             }
         }
         let names: Vec<String> = list(class.path()).into_iter().map(|i| i.name).collect();
-        assert_eq!(names, ["eth0", "eth1"]);
+        assert_eq!(names, ["eth1", "eth0"]);
         assert!(!has_carrier(class.path(), "eth0"));
     }
 }

@@ -91,13 +91,18 @@ pub struct Client {
 impl Client {
     /// Starts looking at the next [`Client::poll`].
     pub fn new(mac: [u8; 6], transaction: u32) -> Self {
+        Client::starting_at(mac, transaction, Duration::ZERO)
+    }
+
+    /// Starts looking at that time.
+    pub fn starting_at(mac: [u8; 6], transaction: u32, start: Duration) -> Self {
         Client {
             mac,
             transaction,
             state: State::Selecting,
             lease: None,
             times: None,
-            next: Some(Duration::ZERO),
+            next: Some(start),
             pause: FIRST_PAUSE,
         }
     }

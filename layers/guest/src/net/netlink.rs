@@ -1,7 +1,7 @@
 //! Requests to the kernel's network configuration (rtnetlink(7)).
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
@@ -16,6 +16,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
     RouteType,
 };
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -27,6 +28,21 @@ use standby_contract::service::Prefix;
 pub struct NetlinkError {
     step: String,
     source: io::Error,
+}
+
+/// A way to a network.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The interface's number.
+    pub interface: u32,
+    /// Where it leads.
+    pub network: Prefix,
+    /// Who forwards; nobody if the network is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The routing table; the main one if none.
+    pub table: Option<u32>,
+    /// Of two routes to one network the lower counts.
+    pub metric: u32,
 }
 
 /// A connection, to the network namespace of the thread that makes it.
@@ -86,39 +102,61 @@ impl Netlink {
 
     /// Adds or replaces a route. A gateway is taken to be on the link, whatever
     /// the addresses' prefixes say.
-    pub fn add_route(
-        &mut self,
-        index: u32,
-        network: Prefix,
-        gateway: Option<IpAddr>,
-    ) -> Result<(), NetlinkError> {
+    pub fn add_route(&mut self, route: &Route) -> Result<(), NetlinkError> {
+        let network = route.network;
         let mut message = RouteMessage::default();
         message.header.address_family = family(network.address);
         message.header.destination_prefix_length = network.length;
-        message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::Dhcp;
         message.header.kind = RouteType::Unicast;
         message.header.scope = RouteScope::Link;
+        match route.table {
+            None => message.header.table = RouteHeader::RT_TABLE_MAIN,
+            Some(table) => message.attributes.push(RouteAttribute::Table(table)),
+        }
+        if route.metric > 0 {
+            message
+                .attributes
+                .push(RouteAttribute::Priority(route.metric));
+        }
         if network.length > 0 {
             let destination = RouteAddress::from(network.address);
             message
                 .attributes
                 .push(RouteAttribute::Destination(destination));
         }
-        if let Some(gateway) = gateway {
+        if let Some(gateway) = route.gateway {
             message.header.scope = RouteScope::Universe;
             message.header.flags = RouteFlags::Onlink;
             message
                 .attributes
                 .push(RouteAttribute::Gateway(gateway.into()));
         }
-        message.attributes.push(RouteAttribute::Oif(index));
-        let step = match gateway {
+        message
+            .attributes
+            .push(RouteAttribute::Oif(route.interface));
+        let step = match route.gateway {
             Some(gateway) => format!("add a route to {} by {gateway}", String::from(network)),
             None => format!("add a route to {}", String::from(network)),
         };
         let flags = NLM_F_CREATE | NLM_F_REPLACE;
         self.ask(&step, RouteNetlinkMessage::NewRoute(message), flags)
+    }
+
+    /// Has packets from an address go by a table before all others (ip-rule(8)).
+    pub fn add_rule(&mut self, address: Ipv4Addr, table: u32) -> Result<(), NetlinkError> {
+        let step = format!("add a rule for packets from {address}");
+        let message = RouteNetlinkMessage::NewRule(rule(address, table));
+        match self.ask(&step, message, NLM_F_CREATE | NLM_F_EXCL) {
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Takes such a rule away.
+    pub fn remove_rule(&mut self, address: Ipv4Addr, table: u32) -> Result<(), NetlinkError> {
+        let step = format!("remove the rule for packets from {address}");
+        self.ask(&step, RouteNetlinkMessage::DelRule(rule(address, table)), 0)
     }
 
     /// Makes a pair of linked interfaces, one of them in another namespace.
@@ -187,6 +225,19 @@ impl Netlink {
 fn link(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
+    message
+}
+
+fn rule(address: Ipv4Addr, table: u32) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.src_len = 32;
+    message.header.action = RuleAction::ToTable;
+    message.attributes = vec![
+        RuleAttribute::Source(address.into()),
+        RuleAttribute::Priority(table),
+        RuleAttribute::Table(table),
+    ];
     message
 }
 
