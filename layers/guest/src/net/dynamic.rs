@@ -1,6 +1,7 @@
 //! DHCP on every interface with a link: a machine may have a private network beside
 //! the one that visitors come by, and nobody says which is which.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -32,6 +33,8 @@ pub struct Dhcp {
     phases: Phases,
     start: Instant,
     links: Vec<Link>,
+    /// When interfaces without a link were last brought up.
+    up: BTreeMap<u32, Instant>,
     name_servers: Vec<Ipv4Addr>,
     said: Instant,
 }
@@ -53,6 +56,7 @@ impl Dhcp {
             phases,
             start,
             links: Vec::new(),
+            up: BTreeMap::new(),
             name_servers: Vec::new(),
             said: start,
         }
@@ -69,11 +73,11 @@ impl Dhcp {
         }
     }
 
-    /// Of the interfaces that have one.
-    fn leases(&self) -> impl Iterator<Item = &Lease> {
+    /// With the numbers of their interfaces.
+    fn leases(&self) -> impl Iterator<Item = (u32, &Lease)> {
         self.links
             .iter()
-            .filter_map(|link| link.configured.as_ref())
+            .filter_map(|link| Some((link.interface.index, link.configured.as_ref()?)))
     }
 
     /// Forgets interfaces that are not there any more; one that comes back has
@@ -98,8 +102,18 @@ impl Dhcp {
             if self.links.iter().any(|link| link.interface.index == index) {
                 continue;
             }
-            if let Err(error) = self.netlink.up(index) {
-                self.say_sometimes(&chain(&error));
+            let now = Instant::now();
+            let due = self.up.get(&index).is_none_or(|last| now - *last > LOOK);
+            if due
+                && let Err(error) = self.netlink.up(index)
+                && !self.up.contains_key(&index)
+            {
+                let name = &interface.name;
+                self.console
+                    .say(format!("network on {name}: {}", chain(&error)));
+            }
+            if due {
+                self.up.insert(index, now);
             }
             if interfaces::has_carrier(Path::new(CLASS), &interface.name) {
                 self.links.push(Link {
@@ -139,7 +153,7 @@ impl Dhcp {
     /// Waits for a frame or for the next deadline, and takes frames in.
     fn listen(&mut self) {
         let now = self.start.elapsed();
-        let calm = match self.leases().map(Lease::leads_out).max() {
+        let calm = match self.leases().map(|(_, lease)| lease.leads_out()).max() {
             Some(true) => LOOK,
             Some(false) => CALM_PAUSE,
             None => pause(self.start),
@@ -376,13 +390,13 @@ fn network_of(lease: &Lease) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(lease.address) & mask)
 }
 
-/// Those of an interface that leads out, if it has any: a private network's do not
-/// know the world.
-fn name_servers<'a>(leases: impl Iterator<Item = &'a Lease>) -> Vec<Ipv4Addr> {
+/// Those of the interface that leads out, and that packets to anywhere take: a private
+/// network's do not know the world.
+fn name_servers<'a>(leases: impl Iterator<Item = (u32, &'a Lease)>) -> Vec<Ipv4Addr> {
     leases
-        .filter(|lease| !lease.dns.is_empty())
-        .min_by_key(|lease| !lease.leads_out())
-        .map(|lease| lease.dns.clone())
+        .filter(|(_, lease)| !lease.dns.is_empty())
+        .min_by_key(|(index, lease)| (!lease.leads_out(), *index))
+        .map(|(_, lease)| lease.dns.clone())
         .unwrap_or_default()
 }
 
@@ -426,10 +440,11 @@ mod tests {
         let private = lease([10, 0, 0, 9], None, &[[10, 0, 0, 1]]);
         let public = lease([192, 0, 2, 9], Some([192, 0, 2, 1]), &[[192, 0, 2, 2]]);
         let silent = lease([10, 1, 0, 9], Some([10, 1, 0, 1]), &[]);
-        let of = |leases: &[&Lease]| name_servers(leases.iter().copied());
+        let of = |leases: &[&Lease]| name_servers((1..).zip(leases.iter().copied()));
+        let other = lease([192, 0, 2, 8], Some([192, 0, 2, 1]), &[[192, 0, 2, 3]]);
         assert_eq!(of(&[]), [] as [Ipv4Addr; 0]);
         assert_eq!(of(&[&silent, &private]), private.dns);
-        assert_eq!(of(&[&private, &silent, &public]), public.dns);
+        assert_eq!(of(&[&private, &silent, &public, &other]), public.dns);
     }
 
     /// Judged by iproute2, in a network namespace of the test's own: needs root.

@@ -33,6 +33,8 @@ const PAUSE: Duration = Duration::from_millis(25);
 const CALM_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at an interface that is set up.
 const LOOK: Duration = Duration::from_secs(5);
+/// Without a hardware address, the first one is taken once none has come for so long.
+const SETTLE: Duration = Duration::from_secs(1);
 /// How long an interface with a link is preferred to one without.
 const LINK_WAIT: Duration = Duration::from_secs(10);
 
@@ -99,6 +101,7 @@ fn wait_for_interface(mac: Option<&str>, netlink: &mut Netlink, console: &Consol
     let start = Instant::now();
     let mut said = start;
     let mut up = BTreeSet::new();
+    let (mut before, mut changed) = (Vec::new(), start);
     loop {
         let mut all = interfaces::list(Path::new(CLASS));
         if mac.is_some() {
@@ -110,10 +113,15 @@ fn wait_for_interface(mac: Option<&str>, netlink: &mut Netlink, console: &Consol
                 let _ = netlink.up(interface.index);
             }
         }
+        if all != before {
+            (before, changed) = (all.clone(), Instant::now());
+        }
+        let settled = mac.is_some() || changed.elapsed() >= SETTLE;
         let linked = |i: &&Interface| interfaces::has_carrier(Path::new(CLASS), &i.name);
         let patient = mac.is_none() && start.elapsed() < LINK_WAIT;
         let found = all.iter().find(linked);
-        if let Some(interface) = found.or(all.first().filter(|_| !patient)) {
+        let found = found.or(all.first().filter(|_| !patient));
+        if let Some(interface) = found.filter(|_| settled) {
             return interface.clone();
         }
         if said.elapsed() > Duration::from_secs(10) {
