@@ -170,6 +170,24 @@ fn a_flipped_byte_of_what_the_boot_reads_is_refused() {
 }
 
 #[test]
+fn a_good_disk_is_taken_where_the_first_is_damaged() {
+    let good = isolated("boot-twin");
+    let magic = 0xe0f5_e1e2_u32.to_le_bytes();
+    let (damaged, _) = good.flipped("first", &magic, 0);
+    let twin = format!(
+        "if=none,id=twin,format=raw,snapshot=on,file={}",
+        good.image.display()
+    );
+    let devices = ["-drive", &twin, "-device", "pcie-root-port,id=free"];
+    let mut machine = start_with("twin", &damaged, Bus::Blk, "", &devices);
+    machine.wait_for("DOES NOT SERVE: no root partition can be used: vda: ");
+    // A person puts it in only now.
+    let plug = "device_add virtio-blk-pci,drive=twin,bus=free";
+    machine.command(plug).unwrap();
+    assert_eq!(machine.fetch_soon("/"), GREETING);
+}
+
+#[test]
 fn a_flipped_byte_that_nobody_reads_ends_the_service() {
     let (disk, byte) = isolated("unread-damage").flipped("never", NEVER, 25_000);
     let block = byte / 4096 * 4096;

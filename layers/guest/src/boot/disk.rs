@@ -136,29 +136,28 @@ impl Finder {
         }
     }
 
-    /// Whether a disk has not answered yet.
-    pub fn is_waiting(&self) -> bool {
-        !self.asked.is_empty()
-    }
-
-    /// Roots on disks that had not answered when others were returned, and none if
-    /// there are no such disks or they do not answer until so long after `start`.
-    pub fn wait_for_slow(
+    /// Roots on other disks than those that were tried, or what was seen for so long.
+    /// One that was taken out counts as untried.
+    pub fn wait_for_others(
         &mut self,
         root_hash: &[u8; 32],
-        tried: &BTreeMap<String, String>,
-        start: Instant,
+        tried: &mut BTreeMap<String, String>,
         most: Duration,
-    ) -> Vec<Root> {
+    ) -> Result<Vec<Root>, String> {
         let (root, hashes) = gpt::root_guids(root_hash);
-        while !self.asked.is_empty() && start.elapsed() < most {
-            let (mut roots, _) = self.look(root, hashes);
+        let start = Instant::now();
+        loop {
+            let (mut roots, seen) = self.look(root, hashes);
+            tried.retain(|disk, _| seen.contains_key(disk));
             roots.retain(|root| !tried.contains_key(&root.disk));
             if !roots.is_empty() {
-                return roots;
+                return Ok(roots);
             }
+            if start.elapsed() >= most {
+                return Err(describe(&seen));
+            }
+            std::thread::sleep(PAUSE);
         }
-        Vec::new()
     }
 
     fn look(&mut self, root: Guid, hashes: Guid) -> Seen {
@@ -425,17 +424,37 @@ mod tests {
     fn a_slow_disk_is_waited_for_where_the_prompt_ones_are_no_use() {
         let folder = tempfile::tempdir().unwrap();
         let places = machine(folder.path(), &[("vda2", 2048, 2048), ("vda3", 4096, 8)]);
-        let slow = places.devices.join("vda");
+        let (slow, block) = (places.devices.join("vda"), places.block.join("vda"));
         nix::unistd::mkfifo(&slow, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let mut finder = Finder::new(places);
-        let (start, nothing) = (Instant::now(), BTreeMap::new());
+        let mut tried = BTreeMap::from([("sda".to_owned(), "damaged".to_owned())]);
+        let seen = finder.wait_for_others(&HASH, &mut tried, Duration::ZERO);
+        assert_eq!(seen.unwrap_err(), "vda (does not answer)");
+        assert_eq!(tried.len(), 0, "sda is not there any more");
+        let answer = std::thread::spawn(move || {
+            std::fs::write(&slow, table()).unwrap();
+            // An ordinary disk from now on.
+            std::fs::remove_file(&slow).unwrap();
+            std::fs::write(&slow, table()).unwrap();
+        });
         let wait = Duration::from_secs(60);
-        let found = finder.wait_for_slow(&HASH, &nothing, start, wait);
-        assert_eq!(found, [], "nobody was asked");
-        let (root, hashes) = gpt::root_guids(&HASH);
-        assert_eq!(finder.look(root, hashes).0, []);
-        std::thread::spawn(move || std::fs::write(slow, table()).unwrap());
-        let found = finder.wait_for_slow(&HASH, &nothing, start, wait);
+        let found = finder.wait_for_others(&HASH, &mut tried, wait).unwrap();
         assert_eq!(found.len(), 1);
+        answer.join().unwrap();
+
+        let mut look = || finder.wait_for_others(&HASH, &mut tried, Duration::ZERO);
+        assert_eq!(look().unwrap().len(), 1);
+        tried.insert("vda".into(), "damaged".into());
+        let mut look = || finder.wait_for_others(&HASH, &mut tried, Duration::ZERO);
+        assert_eq!(look().unwrap_err(), "vda (2 other partitions)");
+        // Another one in its place.
+        let away = block.with_file_name("sr1");
+        std::fs::rename(&block, &away).unwrap();
+        assert_eq!(
+            look().unwrap_err(),
+            "sr1 (No such file or directory (os error 2))"
+        );
+        std::fs::rename(&away, &block).unwrap();
+        assert_eq!(look().unwrap().len(), 1);
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod devices;
 pub mod disk;
+pub mod end;
 pub mod integrity;
 pub mod modules;
 pub mod mounts;
@@ -21,9 +22,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use standby_contract::cmdline::{Check, CmdlineError, OnFailure, Options, Policy};
+use nix::sys::reboot::set_cad_enabled;
+use standby_contract::cmdline::{Check, CmdlineError, Options, Policy};
 use standby_contract::paths;
 use standby_contract::service::ServiceTable;
 
@@ -33,8 +33,9 @@ use crate::container::{Container, ContainerError};
 use crate::net::{self, isolate::IsolateError};
 use crate::phases::Phases;
 use crate::state_server::{self, Source};
-use crate::supervise::{self, End, Event, Supervisor, Then};
+use crate::supervise::{self, End, Event, Supervisor};
 use disk::{Finder, Places, Root};
+use end::{end, stand_still};
 use integrity::{CheckError, Damage, Whole};
 use modules::{Folder, Kinds, Loader, ModulesError};
 use mounts::MountError;
@@ -43,8 +44,6 @@ use verity::{Device, VerityError};
 /// SHA-256 in vector instructions, for dm-verity.
 const SHA256: &str = "sha256_ssse3";
 
-/// Between two repetitions of why the guest does not serve.
-const REPEAT: Duration = Duration::from_secs(30);
 /// How long the root is looked for before the modules that could wait are loaded: a
 /// disk may be behind one of them (Hyper-V's bus is a device of ACPI).
 const SOON: Duration = Duration::from_secs(3);
@@ -55,14 +54,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two words on work that takes long.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// Until the power goes off after a failure, if it is to.
-const LINGER: Duration = Duration::from_secs(60);
 /// The background check starts now even if the service never got healthy.
 const CHECK_AT_LATEST: Duration = Duration::from_secs(60);
 /// Between the first sign of life and the check: the first visitors come then.
 const BREATH: Duration = Duration::from_secs(3);
-/// Between asking the kernel for the end and doing without its devices.
-const GRACE: Duration = Duration::from_secs(15);
 /// QUIC wants buffers of this size, in bytes, and cannot raise them itself.
 const SOCKET_BUFFER: &str = "7500000";
 
@@ -75,8 +70,6 @@ enum BootError {
     Cmdline(#[from] CmdlineError),
     #[error("the kernel modules")]
     Modules(#[from] ModulesError),
-    #[error("no disk's root partition can be used: {0}")]
-    Unusable(String),
     #[error("{0}: this disk must not be served")]
     Damaged(Damage),
     #[error("the root partition")]
@@ -142,75 +135,6 @@ pub fn run() -> ! {
     };
     guest.load_rest();
     match stand_still(&console, &inbox, || Err::<Infallible, _>(reason.clone())) {}
-}
-
-/// A guest that cannot serve: it says so, waits for the button, and tries again
-/// what may yet succeed.
-fn stand_still<T>(
-    console: &Console,
-    inbox: &Receiver<Event>,
-    mut again: impl FnMut() -> Result<T, String>,
-) -> T {
-    let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let policy = Policy::parse(&text).unwrap_or_default();
-    let start = Instant::now();
-    let mut said: Option<Instant> = None;
-    loop {
-        let reason = match again() {
-            Ok(done) => return done,
-            Err(reason) => reason,
-        };
-        if said.is_none_or(|said| said.elapsed() >= REPEAT) {
-            said = Some(Instant::now());
-            console.say(format!("DOES NOT SERVE: {reason}"));
-        }
-        if policy.on_failure == OnFailure::PowerOff && start.elapsed() >= LINGER {
-            end(console, Then::PowerOff);
-        }
-        match inbox.recv_timeout(LOOK) {
-            Ok(Event::Stop(then, why)) => {
-                console.say(why);
-                end(console, then);
-            }
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
-        }
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            if status == WaitStatus::StillAlive {
-                break;
-            }
-        }
-    }
-}
-
-/// Nothing is mounted that could be written to but memory, so there is nothing to wait
-/// for. The kernel waits nevertheless, for devices that are being probed: for ever,
-/// beside a disk that does not answer.
-fn end(console: &Console, then: Then) -> ! {
-    let (words, mode) = match then {
-        Then::PowerOff => ("power off", RebootMode::RB_POWER_OFF),
-        Then::Restart => ("restart", RebootMode::RB_AUTOBOOT),
-    };
-    console.say(words);
-    console.flush(Duration::from_secs(2));
-    let said = console.clone();
-    let ask = move || {
-        let Err(error) = reboot(mode);
-        said.say(format!("{words} is refused by the kernel: {error}"));
-    };
-    // Without its thread it is left to the hand.
-    let _ = std::thread::Builder::new().name("end".into()).spawn(ask);
-    loop {
-        std::thread::sleep(GRACE);
-        console.say(format!(
-            "the kernel does not {words}: it waits for a device that does not answer; \
-             all else has ended, and the switch may be used"
-        ));
-        if then == Then::Restart {
-            // Asks no device (kernel, `Documentation/admin-guide/sysrq.rst`).
-            let _ = std::fs::write("/proc/sysrq-trigger", "b");
-        }
-    }
 }
 
 impl Guest {
@@ -410,21 +334,32 @@ impl Guest {
         let mut roots = self.find_roots(&mut finder, hash, start, inbox)?;
         self.phases.mark("root-found");
         let mut failures = BTreeMap::new();
-        let nothing = || None;
-        while !roots.is_empty() {
+        loop {
             let mount = || self.mount_first(roots, hash, &mut failures);
-            if let Some(mounted) = self.attend(inbox, nothing, mount)? {
+            if let Some(mounted) = self.attend(inbox, || None, mount)? {
                 return Ok(mounted);
             }
-            if finder.is_waiting() {
-                let words = join(&failures);
-                self.console
-                    .say(format!("{words}; waiting for slower disks"));
+            let soon = || finder.wait_for_others(hash, &mut failures, SOON);
+            if let Ok(others) = self.attend(inbox, || None, soon)? {
+                roots = others;
+                continue;
             }
-            let slow = || finder.wait_for_slow(hash, &failures, start, PATIENCE);
-            roots = self.attend(inbox, nothing, slow)?;
+            self.load_rest();
+            roots = stand_still(&self.console, inbox, || {
+                let found = finder.wait_for_others(hash, &mut failures, Duration::ZERO);
+                found.map_err(|seen| {
+                    let failed: Vec<&str> = failures.values().map(String::as_str).collect();
+                    let failed = match failed.is_empty() {
+                        true => "its disk was taken out".to_owned(),
+                        false => failed.join("; "),
+                    };
+                    format!(
+                        "no root partition can be used: {failed}; disks seen: {seen}; \
+                         still looking"
+                    )
+                })
+            });
         }
-        Err(BootError::Unusable(join(&failures)))
     }
 
     /// The first root that can be opened and mounted; why the others cannot is noted
@@ -584,11 +519,6 @@ impl Guest {
         }
         Ok(())
     }
-}
-
-fn join(failures: &BTreeMap<String, String>) -> String {
-    let words: Vec<&str> = failures.values().map(String::as_str).collect();
-    words.join("; ")
 }
 
 fn read(path: &str) -> Result<String, BootError> {

@@ -46,6 +46,10 @@ pub trait Insert: Send + Sync {
 /// the partitions of a disk that is dying.
 const ASYNCHRONOUS: &CStr = c"async_probe";
 
+/// The one of them that takes disks only while its own load goes on (kernel,
+/// `drivers/ata/ata_piix.c`, `in_module_init`).
+const SYNCHRONOUS: &str = "ata_piix";
+
 /// Plain `NAME.ko` files of a folder that stays open, so that modules for late
 /// devices still load after the initrd is out of reach.
 pub struct Folder(File);
@@ -69,7 +73,14 @@ impl Insert for Folder {
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = openat(&self.0, format!("{name}.ko"), flags, Mode::empty())?;
-        finit_module(&file, ASYNCHRONOUS, ModuleInitFlags::empty()).map_err(io::Error::from)
+        let none = ModuleInitFlags::empty();
+        if name == SYNCHRONOUS {
+            // It waits for all probes; its own errors are in the kernel's log.
+            let load = move || finit_module(&file, c"", none);
+            let thread = std::thread::Builder::new().name(name.into());
+            return thread.spawn(load).map(|_| ());
+        }
+        finit_module(&file, ASYNCHRONOUS, none).map_err(io::Error::from)
     }
 }
 

@@ -183,6 +183,8 @@ pub struct Machine {
     children: [Child; 2],
     ending: Option<End>,
     end_by: Option<Duration>,
+    /// Nothing of a damaged root may go on, however it all ends.
+    damaged: bool,
     served: bool,
 }
 
@@ -192,6 +194,7 @@ impl Default for Machine {
             children: Who::ALL.map(Child::new),
             ending: None,
             end_by: None,
+            damaged: false,
             served: false,
         }
     }
@@ -282,17 +285,17 @@ impl Machine {
     }
 
     fn started(&mut self, now: Duration, who: Who, pid: i32, actions: &mut Vec<Action>) {
-        let ending = self.ending.clone();
+        let (stopping, damaged) = (self.ending.is_some(), self.damaged);
         let child = self.child(who);
         child.state = State::Running { pid, since: now };
         child.last_well = None;
         child.well_since = (who == Who::Front).then_some(now);
         child.tell = (now + TELL.0, TELL.0);
         actions.push(Action::Say(format!("{} runs, process {pid}", who.name())));
-        match ending {
-            None => {}
-            Some(End::Stop(_)) => ask(child, now, actions),
-            Some(End::Damage(_)) => kill(child, now, actions),
+        if damaged {
+            kill(child, now, actions);
+        } else if stopping {
+            ask(child, now, actions);
         }
     }
 
@@ -390,9 +393,10 @@ impl Machine {
     }
 
     fn damaged(&mut self, now: Duration, what: &str, actions: &mut Vec<Action>) {
-        if matches!(self.ending, Some(End::Damage(_))) {
+        if self.damaged {
             return;
         }
+        self.damaged = true;
         // A guest that is shutting down goes on doing so.
         self.ending.get_or_insert(End::Damage(what.to_owned()));
         self.end_by.get_or_insert(now + END_WAIT);

@@ -114,6 +114,21 @@ fn the_power_goes_off_if_anybody_wants_it() {
 }
 
 #[test]
+fn what_starts_from_a_damaged_root_is_killed_whatever_else_is_wanted() {
+    let damaged = || Event::Damaged("x".into());
+    let stop = || Event::Stop(Then::PowerOff, "x".into());
+    for events in [[damaged(), stop()], [stop(), damaged()]] {
+        let mut machine = Machine::default();
+        machine.begin();
+        for event in events {
+            machine.handle(at(1), event);
+        }
+        let actions = machine.handle(at(2), Event::Started(Who::Front, 9));
+        assert_eq!(without_words(actions), [Action::Kill(Who::Front, 9)]);
+    }
+}
+
+#[test]
 fn what_starts_during_a_stop_is_stopped() {
     let mut machine = Machine::default();
     machine.begin();
