@@ -185,6 +185,13 @@ fn a_good_disk_is_taken_where_the_first_is_damaged() {
     let plug = "device_add virtio-blk-pci,drive=twin,bus=free";
     machine.command(plug).unwrap();
     assert_eq!(machine.fetch_soon("/"), GREETING);
+
+    // It is there from the beginning: the other's damage is not its own.
+    let plugged = "virtio-blk-pci,drive=twin,addr=0x1e";
+    let devices = ["-drive", &twin, "-device", plugged];
+    let mut machine = start_with("twins", &damaged, Bus::Blk, "", &devices);
+    assert_eq!(machine.fetch_soon("/"), GREETING);
+    machine.wait_for("the whole root partition was read and is good");
 }
 
 #[test]

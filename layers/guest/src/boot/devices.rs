@@ -37,8 +37,14 @@ impl Listener {
     }
 
     /// Listens for ever: loads modules for what appears, and tells the
-    /// supervisor of the power key and of damage.
-    pub fn run(&self, loader: &Arc<Loader<Folder>>, events: &Sender<Event>) {
+    /// supervisor of the power key and of damage, if that is the root's: another
+    /// disk's copy may have been tried before.
+    pub fn run(
+        &self,
+        loader: &Arc<Loader<Folder>>,
+        events: &Sender<Event>,
+        is_root_s: &dyn Fn() -> bool,
+    ) {
         let mut inputs = BTreeMap::new();
         open_inputs(Path::new("/dev/input"), &mut inputs);
         loop {
@@ -48,7 +54,7 @@ impl Listener {
                 Err(_) => return,
             };
             if ready.events {
-                self.hear(loader, events, &mut inputs);
+                self.hear(loader, events, is_root_s, &mut inputs);
             }
             for path in ready.inputs {
                 let Some(file) = inputs.get_mut(&path) else {
@@ -90,6 +96,7 @@ impl Listener {
         &self,
         loader: &Arc<Loader<Folder>>,
         events: &Sender<Event>,
+        is_root_s: &dyn Fn() -> bool,
         inputs: &mut BTreeMap<PathBuf, File>,
     ) {
         // Events that did not fit the socket are lost: look at everything.
@@ -103,7 +110,9 @@ impl Listener {
             return;
         }
         let event = KernelEvent::parse(&bytes);
-        if let Some(value) = event.damage {
+        if let Some(value) = event.damage
+            && is_root_s()
+        {
             let _ = events.send(Event::Damaged(damage_of_event(value).to_string()));
         }
         if event.action != Some("add") {

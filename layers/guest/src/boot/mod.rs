@@ -92,6 +92,8 @@ struct Guest {
     phases: Phases,
     events: Sender<Event>,
     loader: OnceLock<Arc<Loader<Folder>>>,
+    /// The root's, once it is mounted.
+    device: Arc<OnceLock<Arc<Device>>>,
 }
 
 /// PID 1's whole life.
@@ -118,6 +120,7 @@ pub fn run() -> ! {
         phases,
         events,
         loader: OnceLock::new(),
+        device: Arc::default(),
     };
     let signals = guest.events.clone();
     let _ = guest.keep("signals", move |_| {
@@ -217,6 +220,7 @@ impl Guest {
         self.phases.mark("root-mounted");
         let table = read_table()?;
         let device = Arc::new(device);
+        let _ = self.device.set(Arc::clone(&device));
         let status = Arc::clone(&device);
         let whole = Whole {
             corrupted: Box::new(move || status.corrupted()),
@@ -264,7 +268,15 @@ impl Guest {
         match devices::Listener::new() {
             Ok(listener) => {
                 let (loader, events) = (Arc::clone(&loader), self.events.clone());
-                self.keep("devices", move |_| listener.run(&loader, &events))?;
+                let device = Arc::clone(&self.device);
+                // Where even that cannot be asked, the worse is true.
+                let is_root_s = move || {
+                    let device = device.get();
+                    device.is_some_and(|device| device.corrupted().unwrap_or(true))
+                };
+                self.keep("devices", move |_| {
+                    listener.run(&loader, &events, &is_root_s)
+                })?;
             }
             Err(error) => self.console.say(format!(
                 "devices that come later will not be noticed: {error}"
